@@ -1,0 +1,62 @@
+# TrialOps: `make` alone lists what can be done. Every target sets up what it needs.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+DEMO_HOME ?= .trialops
+SUBJECTS ?= 1000
+
+# Bytecode is wanted: without it every step compiles its libraries again.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help setup demo test lint types compile golden-update anchors bench docs component pipeline clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
+
+setup: .venv/.ready ## Make .venv from uv.lock
+
+.venv/.ready: pyproject.toml uv.lock
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+	  || { echo "TrialOps needs Python 3.11: make setup PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	@$(BIN)/uv sync --frozen --quiet
+	@touch $@
+
+demo: setup ## Run the main job on a synthesized trial and print the link to its page
+	@$(BIN)/trialops --home $(DEMO_HOME) demo --subjects $(SUBJECTS)
+
+test: setup ## Run all tests
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: setup ## Check style
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: setup ## Check types
+	@$(BIN)/mypy
+
+compile: setup ## Compile every pipeline: IR and Kubernetes manifests below build/
+	@$(BIN)/trialops compile --out build
+
+golden-update: setup ## Accept the pipelines' present structure as right
+	@TRIALOPS_UPDATE_GOLDEN=1 $(BIN)/python -m pytest tests/compile
+
+anchors: setup ## Run the tests against public reference data (TRIALOPS_ANCHORS)
+	@$(BIN)/python -m pytest tests/anchors -rs
+
+bench: setup ## Measure what docs/performance.md states
+	@$(BIN)/python -m benchmarks
+
+docs: setup ## Generate the reference pages from the catalogue and the command line
+	@$(BIN)/python -m pipelines.reference docs/reference
+
+component: setup ## New component: make component AREA=safety NAME=grade_events
+	@$(BIN)/trialops component $(NAME) --area $(AREA)
+
+pipeline: setup ## New pipeline: make pipeline CATEGORY=clinical_data NAME=trial_enrollment
+	@$(BIN)/trialops pipeline $(NAME) --category $(CATEGORY)
+
+clean: ## Remove what was built; keeps .trialops
+	@rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache
