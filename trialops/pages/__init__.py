@@ -1,0 +1,5 @@
+"""Pages people read: every step and every run shows its result as one static HTML file."""
+
+from trialops.pages.page import Facts, Figure, Page, Section, Table, Text, Verdict, fragment, render
+
+__all__ = ["Facts", "Figure", "Page", "Section", "Table", "Text", "Verdict", "fragment", "render"]

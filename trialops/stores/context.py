@@ -1,0 +1,398 @@
+"""The step context: reading, writing, auditing, lineage and timing for every component, in one place.
+
+A component opens ``with step("name", parameter=value) as run`` and uses ``run``; it never touches a store itself.
+Between steps travel references (:class:`~trialops.stores.refs.Snapshot`), written as the artifact's content and
+repeated in its metadata, so that lineage needs no store but our own.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from trialops.errors import TrialOpsError
+from trialops.settings import Settings, settings
+from trialops.version import code_version
+
+if TYPE_CHECKING:
+    import polars as pl
+    from sqlalchemy import Engine
+
+    from trialops.governance.audit import AuditEvent, AuditTrail
+    from trialops.pages import Page
+    from trialops.stores.lake import Lake
+    from trialops.stores.objects import ObjectStore
+    from trialops.stores.refs import Snapshot
+    from trialops.stores.registry import ModelRegistry
+    from trialops.stores.vault import Vault
+
+EVENT_PREFIX = "::trialops:: "
+ONLY = "rows"
+"""Name of the table in a snapshot that holds a single one."""
+
+
+class Artifact(Protocol):
+    """What a step needs of a KFP artifact; nothing here imports kfp."""
+
+    name: str
+    uri: str
+    metadata: dict[str, Any]
+
+    @property
+    def path(self) -> str:
+        """Local path of the content."""
+        ...
+
+
+@dataclass
+class Step:
+    """What a component may do while it runs. Made by :func:`step`."""
+
+    name: str
+    parameters: Mapping[str, Any]
+    settings: Settings
+    inputs: list[dict[str, Any]] = field(default_factory=list)
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    decision: dict[str, Any] | None = None
+    pages: list[str] = field(default_factory=list)
+
+    # -- stores, opened when first used ------------------------------------------------------------------------
+
+    @cached_property
+    def objects(self) -> ObjectStore:
+        """Run records and evidence."""
+        from trialops.stores.objects import open_store
+
+        return open_store(self.settings.objects)
+
+    @cached_property
+    def lake(self) -> Lake:
+        """Versioned tables."""
+        from trialops.stores.lake import Lake
+
+        return Lake(self.settings.lake, self.objects)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The database, migrated."""
+        from trialops.stores.database import connect, migrate
+
+        engine = connect(self.settings.database)
+        migrate(engine)
+        return engine
+
+    @cached_property
+    def trail(self) -> AuditTrail:
+        """The audit trail."""
+        from trialops.governance.audit import AuditTrail
+
+        return AuditTrail(self.engine)
+
+    @cached_property
+    def vault(self) -> Vault:
+        """Keys and pseudonyms."""
+        from trialops.stores.vault import Vault
+
+        return Vault(self.settings.home.resolve() / "vault", self.settings.master_key)
+
+    @cached_property
+    def registry(self) -> ModelRegistry:
+        """Models, their versions and aliases."""
+        from trialops.stores.registry import ModelRegistry
+
+        return ModelRegistry(self.settings.mlflow, str(self.settings.home.resolve() / "models"))
+
+    @property
+    def run_id(self) -> str:
+        """The run this step belongs to; ``adhoc`` when a component is called by hand."""
+        return self.settings.run_id or "adhoc"
+
+    @property
+    def key(self) -> str:
+        """Prefix of this step's objects."""
+        return f"runs/{self.run_id}/steps/{self.name}"
+
+    @cached_property
+    def workdir(self) -> Path:
+        """A private folder for files that matter only while the step runs; the same one after a restart."""
+        folder = self.settings.home.resolve() / "work" / self.run_id / self.name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    # -- tables ------------------------------------------------------------------------------------------------
+
+    def reference(self, artifact: Artifact) -> Snapshot:
+        """The table versions an input names, without reading them."""
+        from trialops.stores.refs import Snapshot
+
+        return Snapshot.from_dict(self._content(artifact))
+
+    def read(self, artifact: Artifact) -> dict[str, pl.DataFrame]:
+        """All tables of an input, by short name, each checked against its digest."""
+        snapshot = self.reference(artifact)
+        self._note(self.inputs, artifact.name, snapshot.as_dict())
+        frames = {name: self.lake.read(ref) for name, ref in snapshot.tables.items()}
+        self.audit("data.read", artifact.name, snapshot.digest, tables=_brief(snapshot))
+        return frames
+
+    def read_table(self, artifact: Artifact) -> pl.DataFrame:
+        """The table of an input that holds a single one."""
+        frames = self.read(artifact)
+        if ONLY not in frames:
+            raise TrialOpsError(
+                f"Input {artifact.name} holds {', '.join(sorted(frames))}, not a single table",
+                where=self.name,
+                fix="Connect an output that holds one table.",
+            )
+        return frames[ONLY]
+
+    def write(self, artifact: Artifact, frames: pl.DataFrame | Mapping[str, pl.DataFrame], *, zone: str) -> Snapshot:
+        """Write an output's tables to the lake and the reference to the artifact.
+
+        Args:
+            artifact: The output.
+            frames: One table, or several by short name.
+            zone: ``raw``, ``clean``, ``features``, ...: the first part of the table names.
+        """
+        from trialops.stores.refs import Snapshot
+
+        if not isinstance(frames, Mapping):
+            frames = {ONLY: frames}
+        refs = {}
+        for name, frame in frames.items():
+            table = f"{zone}/{artifact.name if name == ONLY else name}".lower()
+            refs[name] = self.lake.write(table, frame, run_id=self.run_id, step=self.name)
+        snapshot = Snapshot(refs)
+        self.write_reference(artifact, snapshot)
+        self.audit("data.write", artifact.name, snapshot.digest, tables=_brief(snapshot))
+        return snapshot
+
+    def write_reference(self, artifact: Artifact, snapshot: Snapshot) -> None:
+        """Make an output name table versions that exist already."""
+        _put(Path(artifact.path), snapshot.dumps().encode())
+        described = snapshot.as_dict()
+        artifact.metadata.update(
+            {
+                "table": ", ".join(ref.table for ref in snapshot.tables.values()),
+                "version": ", ".join(f"{ref.table}@{ref.version}" for ref in snapshot.tables.values()),
+                "rows": snapshot.rows,
+                "digest": snapshot.digest,
+                "code_version": code_version(),
+            }
+        )
+        self._note(self.outputs, artifact.name, described)
+
+    # -- documents and folders ---------------------------------------------------------------------------------
+
+    def read_json(self, artifact: Artifact) -> dict[str, Any]:
+        """A document another step wrote with :meth:`write_json`."""
+        content = self._content(artifact)
+        self._note(self.inputs, artifact.name, {"kind": "document", "digest": artifact.metadata.get("digest", "")})
+        return content
+
+    def write_json(self, artifact: Artifact, document: Mapping[str, Any]) -> None:
+        """Write a small document (a result, never rows) as an output."""
+        data = json.dumps(document, indent=1, sort_keys=True, allow_nan=False).encode()
+        _put(Path(artifact.path), data)
+        artifact.metadata.update({"digest": _sha256(data), "code_version": code_version()})
+        self._note(self.outputs, artifact.name, {"kind": "document", "digest": artifact.metadata["digest"]})
+
+    def read_folder(self, artifact: Artifact) -> Path:
+        """A folder another step wrote, checked against its digest."""
+        from trialops.stores.folders import folder_digest
+
+        folder = Path(artifact.path)
+        digest = folder_digest(folder)
+        stated = artifact.metadata.get("digest", digest)
+        if stated != digest:
+            raise TrialOpsError(
+                f"Input {artifact.name} is not what was written: its files have changed",
+                where=str(artifact.name),
+                fix="Run the step that wrote it again with --no-cache.",
+            )
+        self._note(self.inputs, artifact.name, {"kind": "folder", "digest": digest})
+        return folder
+
+    def write_folder(self, artifact: Artifact, source: Path, **metadata: Any) -> str:
+        """Copy a folder to an output; returns its digest."""
+        from trialops.stores.folders import folder_digest, replace_folder
+
+        replace_folder(source, Path(artifact.path))
+        digest = folder_digest(Path(artifact.path))
+        artifact.metadata.update({"digest": digest, "code_version": code_version(), **metadata})
+        self._note(self.outputs, artifact.name, {"kind": "folder", "digest": digest})
+        return digest
+
+    # -- what a person sees ------------------------------------------------------------------------------------
+
+    def show(self, artifact: Artifact, page: Page) -> None:
+        """Write a page as an HTML output and keep its content for the run's page."""
+        from trialops.pages import fragment, render
+
+        _put(Path(artifact.path), render(page).encode())
+        key = f"{self.key}/page.html"
+        self.objects.put(key, fragment(page, level=3).encode())
+        self.pages.append(key)
+        artifact.metadata.update({"title": page.title})
+
+    def progress(self, message: str, fraction: float | None = None) -> None:
+        """Say what is going on; ``fraction`` is between 0 and 1 where it is known."""
+        _emit("progress", self.name, message=message, fraction=fraction)
+
+    # -- the record --------------------------------------------------------------------------------------------
+
+    def audit(
+        self, action: str, subject: str, version: str = "", *, reason: str = "", **detail: Any
+    ) -> AuditEvent | None:
+        """Append an event to the audit trail; None where the trail is off (synthetic data only)."""
+        if not self.settings.audit_log_enabled:
+            return None
+        return self.trail.append(
+            actor=self.settings.who,
+            action=action,
+            object=subject,
+            version=version,
+            reason=reason or f"step {self.name}",
+            run_id=self.run_id,
+            detail=detail,
+        )
+
+    def decide(self, decision: str, *, numbers: Mapping[str, Any], policy: Mapping[str, Any] | str) -> str:
+        """Record a gate's decision with the numbers and the policy it was made from; returns the decision."""
+        self.decision = {"decision": decision, "numbers": dict(numbers), "policy": policy}
+        self.audit(f"decision.{self.name}", self.name, decision, numbers=dict(numbers), policy=policy)
+        return decision
+
+    def _note(self, where: list[dict[str, Any]], name: str, described: Mapping[str, Any]) -> None:
+        where.append({"artifact": name, **described})
+
+    def _content(self, artifact: Artifact) -> dict[str, Any]:
+        try:
+            content = json.loads(Path(artifact.path).read_bytes())
+        except (OSError, ValueError):
+            raise TrialOpsError(
+                f"Input {artifact.name} cannot be read",
+                where=self.name,
+                fix="Run the step that wrote it again with --no-cache.",
+            ) from None
+        if not isinstance(content, dict):
+            raise TrialOpsError(f"Input {artifact.name} is not a document", where=self.name)
+        return content
+
+
+@contextmanager
+def step(name: str, **parameters: Any) -> Iterator[Step]:
+    """Run the body as one step: timed, recorded, audited, its errors fit to be read by anyone.
+
+    Args:
+        name: Step name, unique within its pipeline, with dashes.
+        **parameters: The component's parameters, for lineage.
+
+    Raises:
+        TrialOpsError: As the body raised it; any other exception is reported by its type and place alone, because
+            a library's message may quote a subject's data.
+    """
+    run = Step(name, parameters, settings())
+    started, clock = _now(), time.perf_counter()
+    _emit("start", name)
+    try:
+        yield run
+    except BaseException as error:
+        known = readable(error)
+        seconds = time.perf_counter() - clock
+        _emit("fail", name, seconds=seconds, error=known.as_dict())
+        try:
+            run.audit("step.fail", name, code_version(), error=known.as_dict())
+            _record(run, "failed", started, seconds, error=known.as_dict())
+        except Exception as second:  # the first error is the one to report
+            print(f"the failure of {name} could not be recorded ({type(second).__name__})", file=sys.stderr)
+        if isinstance(error, Exception) and error is not known:
+            raise known from None
+        raise
+    event = run.audit(
+        "step.finish",
+        name,
+        code_version(),
+        parameters=_plain(parameters),
+        inputs=[_lineage(item) for item in run.inputs],
+        outputs=[_lineage(item) for item in run.outputs],
+    )
+    seconds = time.perf_counter() - clock
+    _record(run, "finished", started, seconds, audit_seq=event.seq if event else None)
+    _emit("finish", name, seconds=seconds, summary=_plain(run.metrics))
+
+
+def readable(error: BaseException) -> TrialOpsError:
+    """An error without its message where the message is not ours: type, and the place in our code."""
+    if isinstance(error, TrialOpsError):
+        return error
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "trialops" in f.filename]
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name}" if frames else ""
+    return TrialOpsError(
+        f"Unexpected {type(error).__name__}",
+        where=place,
+        fix="Its message is withheld because it may quote subject data; reproduce it on synthetic data to see it.",
+    )
+
+
+def _record(run: Step, state: str, started: str, seconds: float, **more: Any) -> None:
+    record = {
+        "step": run.name,
+        "run_id": run.run_id,
+        "state": state,
+        "started": started,
+        "finished": _now(),
+        "seconds": round(seconds, 4),
+        "code_version": code_version(),
+        "parameters": _plain(run.parameters),
+        "inputs": run.inputs,
+        "outputs": run.outputs,
+        "metrics": _plain(run.metrics),
+        "decision": run.decision,
+        "pages": run.pages,
+        **more,
+    }
+    run.objects.put(f"{run.key}/record.json", json.dumps(record, indent=1, sort_keys=True, default=str).encode())
+
+
+def _emit(event: str, name: str, **values: Any) -> None:
+    print(EVENT_PREFIX + json.dumps({"event": event, "step": name, "at": _now(), **values}, default=str), flush=True)
+
+
+def _brief(snapshot: Snapshot) -> dict[str, str]:
+    return {name: f"{ref.table}@{ref.version}" for name, ref in snapshot.tables.items()}
+
+
+def _lineage(item: Mapping[str, Any]) -> dict[str, str]:
+    return {"artifact": str(item["artifact"]), "digest": str(item.get("digest", ""))}
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(json.loads(json.dumps(values, default=str)))
+
+
+def _sha256(data: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(data).hexdigest()
+
+
+def _put(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f".{path.name}.partial")
+    staged.write_bytes(data)
+    staged.replace(path)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

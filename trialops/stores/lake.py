@@ -1,0 +1,284 @@
+"""The lake: versioned Delta tables behind a narrow interface.
+
+* Writing the same content twice gives the same version: a step that runs again leaves what one run leaves.
+* A version becomes visible with its commit or not at all.
+* Every read names one exact version and is checked against the digest it was written with.
+* A snapshot that passed its gate is marked validated in a hash-chained manifest; falling back means reading at the
+  versions that manifest names, never restoring over newer data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trialops.errors import TrialOpsError
+from trialops.stores.digest import table_digest
+from trialops.stores.objects import ObjectStore
+from trialops.stores.refs import Snapshot, TableRef
+
+if TYPE_CHECKING:
+    import polars as pl
+    from deltalake import DeltaTable
+
+_NAME = re.compile(r"^[a-z0-9_]+(/[a-z0-9_]+)+$")
+_FILE_BYTES = 1 << 40  # one data file per version: row order is part of the content
+
+
+class IntegrityError(TrialOpsError):
+    """What was read is not what was written."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One link in the chain of validated versions of a data set.
+
+    Attributes:
+        sequence: 1, 2, 3, ... without gaps.
+        snapshot: The exact versions that passed.
+        evidence: The gate's numbers and policy.
+        previous: SHA-256 of the manifest before it; 64 zeros for the first.
+        digest: SHA-256 of this manifest's content.
+    """
+
+    dataset: str
+    sequence: int
+    at: str
+    run_id: str
+    snapshot: Snapshot
+    evidence: Mapping[str, Any]
+    previous: str
+    digest: str
+
+
+class Lake:
+    """Versioned tables below one root.
+
+    Args:
+        url: Folder or ``s3://bucket/prefix``.
+        objects: Where the manifests of validated versions are kept.
+    """
+
+    def __init__(self, url: str, objects: ObjectStore) -> None:
+        self.url = url.rstrip("/")
+        self.objects = objects
+
+    # -- tables ------------------------------------------------------------------------------------------------
+
+    def write(self, table: str, frame: pl.DataFrame, *, run_id: str = "", step: str = "") -> TableRef:
+        """Write one full version of a table.
+
+        Args:
+            table: ``zone/name`` in lower case.
+            frame: The rows, in the order they are to be read back.
+            run_id: Kept in the commit.
+            step: Kept in the commit.
+
+        Returns:
+            The new version; or, when an earlier version has exactly this content, that one.
+        """
+        import polars as pl
+        from deltalake import CommitProperties, write_deltalake
+
+        frame = frame.with_columns(pl.col(pl.Null).cast(pl.String))  # Delta has no type for a column of nothing
+        data = frame.to_arrow(compat_level=_compat()).combine_chunks()
+        digest = table_digest(data)
+        known = self._version_with(table, digest)
+        if known is not None:
+            return TableRef(table, known, data.num_rows, digest)
+        uri = self._uri(table)
+        if "://" not in uri:
+            Path(uri).mkdir(parents=True, exist_ok=True)
+        note = {"trialops.digest": digest, "trialops.rows": str(data.num_rows), "run_id": run_id, "step": step}
+        write_deltalake(
+            uri,
+            data,
+            mode="overwrite",
+            schema_mode="overwrite",
+            target_file_size=_FILE_BYTES,
+            commit_properties=CommitProperties(custom_metadata=note),
+        )
+        written = self._version_with(table, digest)
+        if written is None:  # pragma: no cover - a commit that cannot be read back
+            raise IntegrityError("A table was written but its commit cannot be found", where=table)
+        return TableRef(table, written, data.num_rows, digest)
+
+    def read(self, ref: TableRef, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """Read one exact version.
+
+        With ``columns`` only those are read and the digest is not checked; without, it is.
+
+        Raises:
+            IntegrityError: When the version is missing or its content is not what was written.
+        """
+        import polars as pl
+        from deltalake.exceptions import DeltaError, TableNotFoundError
+
+        try:
+            opened = self._open(ref.table, ref.version)
+            files = data_files(opened)
+            lazy = pl.scan_parquet(files, glob=False) if files else _empty(opened).lazy()
+            frame = (lazy.select(columns) if columns is not None else lazy).collect()
+        except (DeltaError, TableNotFoundError, OSError, pl.exceptions.PolarsError) as error:
+            raise IntegrityError(
+                f"A table version cannot be read ({type(error).__name__})",
+                where=f"{ref.table}@{ref.version}",
+                fix="Use the last validated version, and check the store for missing or damaged files.",
+            ) from None
+        if columns is None and table_digest(frame.to_arrow(compat_level=_compat())) != ref.digest:
+            raise IntegrityError(
+                "A table's content is not what was written",
+                where=f"{ref.table}@{ref.version}",
+                fix="Use the last validated version; find out what changed the files.",
+            )
+        return frame
+
+    def versions(self, table: str) -> list[dict[str, Any]]:
+        """Commits of a table, newest first: version, time (UTC), digest, rows, run and step."""
+        if not self._exists(table):
+            return []
+        return [
+            {
+                "version": int(commit["version"]),
+                "at": datetime.fromtimestamp(commit["timestamp"] / 1000, UTC).isoformat(),
+                "digest": commit.get("trialops.digest", ""),
+                "rows": int(commit.get("trialops.rows", 0) or 0),
+                "run_id": commit.get("run_id", ""),
+                "step": commit.get("step", ""),
+            }
+            for commit in self._open(table).history()
+        ]
+
+    # -- validated versions ------------------------------------------------------------------------------------
+
+    def mark_validated(
+        self, dataset: str, snapshot: Snapshot, evidence: Mapping[str, Any], *, run_id: str = ""
+    ) -> Manifest:
+        """Append a manifest to the data set's chain; the newest one is returned as it is when it names this content.
+
+        Two writers at once cannot take the same place: the object is created only if absent, and the loser tries
+        again behind the winner.
+        """
+        while True:
+            chain = self.manifests(dataset)
+            last = chain[-1] if chain else None
+            if last is not None and last.snapshot.digest == snapshot.digest:
+                return last
+            body = {
+                "dataset": dataset,
+                "sequence": (last.sequence if last else 0) + 1,
+                "at": datetime.now(UTC).isoformat(timespec="microseconds"),
+                "run_id": run_id,
+                "snapshot": snapshot.as_dict(),
+                "evidence": dict(evidence),
+                "previous": last.digest if last else "0" * 64,
+            }
+            data = _canonical(body)
+            if self.objects.put(f"validated/{dataset}/{body['sequence']:06d}.json", data, if_absent=True):
+                return _manifest(data)
+
+    def manifests(self, dataset: str) -> list[Manifest]:
+        """The chain of a data set, oldest first.
+
+        Raises:
+            IntegrityError: Names the first manifest that was altered, removed or put out of order.
+        """
+        chain: list[Manifest] = []
+        previous = "0" * 64
+        for key in self.objects.list(f"validated/{dataset}"):
+            try:
+                link = _manifest(self.objects.get(key))
+            except (ValueError, KeyError, TrialOpsError):
+                raise IntegrityError("A manifest of validated versions cannot be read", where=key) from None
+            if link.previous != previous or link.sequence != len(chain) + 1:
+                raise IntegrityError("The chain of validated versions is broken", where=key)
+            chain.append(link)
+            previous = link.digest
+        return chain
+
+    def last_validated(self, dataset: str) -> Manifest | None:
+        """The newest validated snapshot whose tables still verify; None when there is none."""
+        for link in reversed(self.manifests(dataset)):
+            try:
+                for ref in link.snapshot.tables.values():
+                    self.read(ref)
+            except IntegrityError:
+                continue
+            return link
+        return None
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    def _uri(self, table: str) -> str:
+        if not _NAME.match(table):
+            raise TrialOpsError("A table name is zone/name in lower case letters, digits and _", where=table)
+        return f"{self.url}/{table}"
+
+    def _exists(self, table: str) -> bool:
+        from deltalake import DeltaTable
+
+        uri = self._uri(table)
+        if "://" not in uri and not os.path.isdir(f"{uri}/_delta_log"):
+            return False
+        return bool(DeltaTable.is_deltatable(uri))
+
+    def _open(self, table: str, version: int | None = None) -> DeltaTable:
+        from deltalake import DeltaTable
+
+        return DeltaTable(self._uri(table), version=version)
+
+    def _version_with(self, table: str, digest: str) -> int | None:
+        for commit in self.versions(table):
+            if commit["digest"] == digest:
+                return int(commit["version"])
+        return None
+
+
+def data_files(table: DeltaTable) -> list[str]:
+    """The data files of an open table version, in write order.
+
+    All reads go through these files and a native Parquet reader. delta-rs's own hand-over to PyArrow drives a
+    Python file system from Arrow's threads, which can abort the interpreter at exit (apache/arrow#34314): a step
+    would fail after it had succeeded.
+    """
+    return sorted(table.file_uris(), key=lambda uri: uri.rsplit("/", 1)[-1])
+
+
+def _empty(table: DeltaTable) -> pl.DataFrame:
+    import polars as pl
+    import pyarrow as pa
+
+    frame = pl.from_arrow(pa.schema(table.schema()).empty_table())
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def _compat() -> Any:
+    import polars as pl
+
+    return pl.CompatLevel.oldest()
+
+
+def _canonical(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _manifest(data: bytes) -> Manifest:
+    body = json.loads(data)
+    return Manifest(
+        dataset=body["dataset"],
+        sequence=int(body["sequence"]),
+        at=body["at"],
+        run_id=body["run_id"],
+        snapshot=Snapshot.from_dict(body["snapshot"]),
+        evidence=body["evidence"],
+        previous=body["previous"],
+        digest=hashlib.sha256(data).hexdigest(),
+    )
