@@ -11,7 +11,7 @@ import json
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -140,7 +140,7 @@ class Step:
     def read(self, artifact: Artifact) -> dict[str, pl.DataFrame]:
         """All tables of an input, by short name, each checked against its digest."""
         snapshot = self.reference(artifact)
-        self._note(self.inputs, artifact.name, snapshot.as_dict())
+        self._used(artifact, snapshot.as_dict())
         frames = {name: self.lake.read(ref) for name, ref in snapshot.tables.items()}
         self.audit("data.read", artifact.name, snapshot.digest, tables=_brief(snapshot))
         return frames
@@ -177,35 +177,51 @@ class Step:
         self.audit("data.write", artifact.name, snapshot.digest, tables=_brief(snapshot))
         return snapshot
 
+    def seal(self, artifact: Artifact, frames: Mapping[str, pl.DataFrame], files: Sequence[Path] = ()) -> None:
+        """Write identifiable tables, and the files they came from, encrypted; the artifact names them."""
+        from trialops.stores.sealed import seal, seal_file
+
+        for path in files:
+            seal_file(path.read_bytes(), vault=self.vault, objects=self.objects)
+        document = seal(frames, vault=self.vault, objects=self.objects)
+        _put(Path(artifact.path), json.dumps(document, indent=1, sort_keys=True).encode())
+        self._made(artifact, document, rows=sum(item["rows"] for item in document["tables"].values()))
+        self.audit("data.seal", artifact.name, document["digest"])
+
+    def unseal(self, artifact: Artifact) -> dict[str, pl.DataFrame]:
+        """The identifiable tables another step sealed; for de-identification alone."""
+        from trialops.stores.sealed import unseal
+
+        document = self._content(artifact)
+        self._used(artifact, document)
+        self.audit("data.unseal", artifact.name, str(document.get("digest", "")))
+        return unseal(document, vault=self.vault, objects=self.objects)
+
     def write_reference(self, artifact: Artifact, snapshot: Snapshot) -> None:
         """Make an output name table versions that exist already."""
         _put(Path(artifact.path), snapshot.dumps().encode())
         described = snapshot.as_dict()
-        artifact.metadata.update(
-            {
-                "table": ", ".join(ref.table for ref in snapshot.tables.values()),
-                "version": ", ".join(f"{ref.table}@{ref.version}" for ref in snapshot.tables.values()),
-                "rows": snapshot.rows,
-                "digest": snapshot.digest,
-                "code_version": code_version(),
-            }
+        self._made(
+            artifact,
+            described,
+            table=", ".join(ref.table for ref in snapshot.tables.values()),
+            version=", ".join(f"{ref.table}@{ref.version}" for ref in snapshot.tables.values()),
+            rows=snapshot.rows,
         )
-        self._note(self.outputs, artifact.name, described)
 
     # -- documents and folders ---------------------------------------------------------------------------------
 
     def read_json(self, artifact: Artifact) -> dict[str, Any]:
         """A document another step wrote with :meth:`write_json`."""
         content = self._content(artifact)
-        self._note(self.inputs, artifact.name, {"kind": "document", "digest": artifact.metadata.get("digest", "")})
+        self._used(artifact, {"kind": "document", "digest": artifact.metadata.get("digest", "")})
         return content
 
     def write_json(self, artifact: Artifact, document: Mapping[str, Any]) -> None:
         """Write a small document (a result, never rows) as an output."""
         data = json.dumps(document, indent=1, sort_keys=True, allow_nan=False).encode()
         _put(Path(artifact.path), data)
-        artifact.metadata.update({"digest": _sha256(data), "code_version": code_version()})
-        self._note(self.outputs, artifact.name, {"kind": "document", "digest": artifact.metadata["digest"]})
+        self._made(artifact, {"kind": "document", "digest": _sha256(data)})
 
     def read_folder(self, artifact: Artifact) -> Path:
         """A folder another step wrote, checked against its digest."""
@@ -220,7 +236,7 @@ class Step:
                 where=str(artifact.name),
                 fix="Run the step that wrote it again with --no-cache.",
             )
-        self._note(self.inputs, artifact.name, {"kind": "folder", "digest": digest})
+        self._used(artifact, {"kind": "folder", "digest": digest})
         return folder
 
     def write_folder(self, artifact: Artifact, source: Path, **metadata: Any) -> str:
@@ -229,8 +245,7 @@ class Step:
 
         replace_folder(source, Path(artifact.path))
         digest = folder_digest(Path(artifact.path))
-        artifact.metadata.update({"digest": digest, "code_version": code_version(), **metadata})
-        self._note(self.outputs, artifact.name, {"kind": "folder", "digest": digest})
+        self._made(artifact, {"kind": "folder", "digest": digest}, **metadata)
         return digest
 
     # -- what a person sees ------------------------------------------------------------------------------------
@@ -273,8 +288,22 @@ class Step:
         self.audit(f"decision.{self.name}", self.name, decision, numbers=dict(numbers), policy=policy)
         return decision
 
-    def _note(self, where: list[dict[str, Any]], name: str, described: Mapping[str, Any]) -> None:
-        where.append({"artifact": name, **described})
+    def _used(self, artifact: Artifact, described: Mapping[str, Any]) -> None:
+        self.inputs.append(
+            {"artifact": artifact.name, "record": str(artifact.metadata.get("record", "")), **described}
+        )
+
+    def _made(self, artifact: Artifact, described: Mapping[str, Any], **metadata: Any) -> None:
+        """Note an output, and say in its metadata what it is and which record tells how it came about."""
+        artifact.metadata.update(
+            {
+                **metadata,
+                "digest": described["digest"],
+                "code_version": code_version(),
+                "record": f"{self.key}/record.json",
+            }
+        )
+        self.outputs.append({"artifact": artifact.name, "path": artifact.path, **described})
 
     def _content(self, artifact: Artifact) -> dict[str, Any]:
         try:

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import pytest
+
+from trialops.errors import TrialOpsError
+from trialops.settings import RETENTION_FLOOR_DAYS, settings
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CLINICAL_DB_HOST", "TRIALOPS_DATABASE_URL", "DATA_RETENTION_DAYS", "HIPAA_COMPLIANCE_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+def test_embedded_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TRIALOPS_HOME", str(tmp_path))
+    found = settings()
+    assert found.database == f"sqlite:///{tmp_path / 'trialops.db'}"
+    assert found.lake == str(tmp_path / "lake") and found.mlflow.startswith("sqlite:///")
+    assert found.hipaa_compliance_mode == "strict" and found.data_retention_days == RETENTION_FLOOR_DAYS
+
+
+def test_catalogue_names_choose_postgresql(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLINICAL_DB_HOST", "db.example")
+    monkeypatch.setenv("CLINICAL_DB_PORT", "5433")
+    monkeypatch.setenv("CLINICAL_DB_PASSWORD", "p@ss/word")
+    assert settings().database == "postgresql+psycopg://trialops:p%40ss%2Fword@db.example:5433/trialops"
+    assert "p@ss" not in repr(settings())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("DATA_RETENTION_DAYS", "30"), ("HIPAA_COMPLIANCE_MODE", "lenient"), ("CLINICAL_DB_PORT", "many")],
+)
+def test_values_that_may_not_be(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(TrialOpsError) as caught:
+        settings()
+    assert name in caught.value.where.upper()
+
+
+def test_master_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIALOPS_VAULT_KEY", base64.b64encode(b"k" * 32).decode())
+    assert settings().master_key == b"k" * 32
+    assert "a2tra" not in repr(settings())
+    monkeypatch.setenv("TRIALOPS_VAULT_KEY", "short")
+    settings.cache_clear()
+    with pytest.raises(TrialOpsError, match="32 bytes"):
+        _ = settings().master_key

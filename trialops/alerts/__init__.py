@@ -1,0 +1,1 @@
+"""Alerts: what happened, to those who must know, without a subject's data."""

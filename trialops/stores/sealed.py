@@ -1,0 +1,80 @@
+"""Sealed tables: identifiable data at rest, encrypted by the vault, immutable, addressed by content.
+
+The raw zone holds two kinds of object: the files as they were received (evidence) and the tables read from them.
+Neither is ever in the clear outside a running step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from trialops.errors import TrialOpsError
+from trialops.stores.digest import table_digest
+from trialops.stores.objects import ObjectStore
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from trialops.stores.vault import Vault
+
+PURPOSE = "raw"
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """One sealed table: object key, rows, and the digest of its content in the clear."""
+
+    key: str
+    rows: int
+    digest: str
+
+
+def seal_file(data: bytes, *, vault: Vault, objects: ObjectStore) -> str:
+    """Keep a received file for good; returns its SHA-256. The same file twice is kept once."""
+    digest = hashlib.sha256(data).hexdigest()
+    key = f"raw/files/{digest}"
+    if not objects.exists(key):
+        objects.put(key, vault.encrypt(PURPOSE, data, context=key), if_absent=True)
+    return digest
+
+
+def seal(frames: Mapping[str, pl.DataFrame], *, vault: Vault, objects: ObjectStore) -> dict[str, Any]:
+    """Encrypt tables and return the document that names them."""
+    sealed = {}
+    for name, frame in sorted(frames.items()):
+        digest = table_digest(frame.to_arrow())
+        key = f"raw/tables/{digest}"
+        if not objects.exists(key):
+            buffer = io.BytesIO()
+            frame.write_ipc(buffer, compression="zstd")
+            objects.put(key, vault.encrypt(PURPOSE, buffer.getvalue(), context=key), if_absent=True)
+        sealed[name] = {"key": key, "rows": frame.height, "digest": digest}
+    total = hashlib.sha256("\n".join(f"{n}={s['digest']}" for n, s in sealed.items()).encode()).hexdigest()
+    return {"kind": "sealed", "digest": total, "tables": sealed}
+
+
+def unseal(document: Mapping[str, Any], *, vault: Vault, objects: ObjectStore) -> dict[str, pl.DataFrame]:
+    """Decrypt the tables a document names, each checked against its digest.
+
+    Raises:
+        TrialOpsError: When the document is of another kind, or an object is missing or altered.
+    """
+    import polars as pl
+
+    if document.get("kind") != "sealed":
+        raise TrialOpsError("The input holds no sealed tables", fix="Connect the output of an intake step.")
+    frames = {}
+    for name, item in document["tables"].items():
+        try:
+            data = vault.decrypt(objects.get(item["key"]), context=item["key"])
+        except KeyError:
+            raise TrialOpsError("A sealed table is missing", where=item["key"], fix="Run the intake again.") from None
+        frame = pl.read_ipc(io.BytesIO(data))
+        if table_digest(frame.to_arrow()) != item["digest"]:
+            raise TrialOpsError("A sealed table is not what was sealed", where=item["key"])
+        frames[name] = frame
+    return frames
