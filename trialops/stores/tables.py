@@ -1,0 +1,126 @@
+"""The database's tables as SQLAlchemy Core objects.
+
+This is the only module that imports SQLAlchemy at its top; import it inside functions.
+
+Times are UTC text in ISO 8601 with microseconds and a final Z, on both dialects: text is what the audit
+digest covers, so it must come back from the database byte for byte as it went in.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite gives the row-id fast path only to a column declared exactly INTEGER.
+_KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+audit_events = sa.Table(
+    "audit_events",
+    metadata,
+    sa.Column("seq", _KEY, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("object", sa.Text, nullable=False),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("run_id", sa.Text, nullable=False, index=True),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("previous", sa.String(64), nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+)
+
+signers = sa.Table(
+    "signers",
+    metadata,
+    sa.Column("user_id", sa.Text, primary_key=True),
+    sa.Column("printed_name", sa.Text, nullable=False),
+    sa.Column("key_id", sa.String(64), nullable=False),
+    sa.Column("scrypt", sa.Text, nullable=False),
+    sa.Column("verifier", sa.String(64), nullable=False),
+    sa.Column("sealed_key", sa.LargeBinary, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("changed", sa.String(32), nullable=False),
+)
+
+signer_keys = sa.Table(
+    "signer_keys",
+    metadata,
+    sa.Column("key_id", sa.String(64), primary_key=True),
+    sa.Column("user_id", sa.Text, nullable=False, index=True),
+    sa.Column("public_key", sa.String(64), nullable=False),
+    sa.Column("certificate", sa.LargeBinary, nullable=False),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("audit_seq", _KEY, nullable=False),
+)
+
+signatures = sa.Table(
+    "signatures",
+    metadata,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("user_id", sa.Text, nullable=False),
+    sa.Column("printed_name", sa.Text, nullable=False),
+    sa.Column("meaning", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("record", sa.Text, nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.Column("key_id", sa.String(64), nullable=False),
+    sa.Column("signature", sa.String(128), nullable=False),
+    sa.Column("audit_seq", _KEY, nullable=False),
+    sa.Index("ix_signatures_kind_record", "kind", "record"),
+)
+
+promotions = sa.Table(
+    "promotions",
+    metadata,
+    sa.Column("id", _KEY, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("model", sa.Text, nullable=False, index=True),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("alias", sa.Text, nullable=False),
+    sa.Column("action", sa.String(16), nullable=False),
+    sa.Column("from_version", sa.Text, nullable=False),
+    sa.Column("to_version", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("decision", sa.Text, nullable=False),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+)
+
+runs = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("run_id", sa.Text, primary_key=True),
+    sa.Column("pipeline", sa.Text, nullable=False),
+    sa.Column("parameters", sa.Text, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("started", sa.String(32), nullable=False),
+    sa.Column("finished", sa.String(32), nullable=False),
+    sa.Column("code_version", sa.Text, nullable=False),
+    sa.Column("page", sa.Text, nullable=False),
+    sa.Index("ix_runs_pipeline_started", "pipeline", "started"),
+)
+
+pseudonym_links = sa.Table(
+    "pseudonym_links",
+    metadata,
+    sa.Column("study", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("pseudonym", sa.Text, primary_key=True),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),
+    sa.Column("at", sa.String(32), nullable=False),
+)
+
+APPEND_ONLY = ("audit_events", "signatures", "signer_keys", "promotions")
+"""Tables whose rows are never changed or removed, by trigger (21 CFR 11.10(e))."""
