@@ -1,0 +1,147 @@
+"""The CDISC Pilot 01 trial: read whole, known by its published numbers, de-identified, through the gate."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from trialops.intake.facts import trial_facts
+from trialops.intake.sdtm import Intake, read_folder
+from trialops.privacy.deidentify import HIPAAComplianceOperator
+from trialops.privacy.report import Deidentified
+from trialops.quality.engine import ClinicalDataValidatorOperator, QualityReport
+
+
+class Keys:
+    """A vault with fixed keys."""
+
+    def pseudonyms(self, kind: str, values: list[str]) -> list[str]:
+        return [hmac.new(b"key", f"{kind}\0{v}".encode(), hashlib.sha256).hexdigest()[:16] for v in values]
+
+    def offset_days(self, subject: str) -> int:
+        return 1 + hmac.new(b"days", subject.encode(), hashlib.sha256).digest()[0]
+
+
+@pytest.fixture(scope="module")
+def intake(anchors: Path) -> Intake:
+    return read_folder(anchors / "cdiscpilot01" / "sdtm")
+
+
+@pytest.fixture(scope="module")
+def clean(intake: Intake) -> Deidentified:
+    return HIPAAComplianceOperator().run(intake.tables, "strict", Keys())
+
+
+@pytest.fixture(scope="module")
+def report(clean: Deidentified) -> QualityReport:
+    return ClinicalDataValidatorOperator().run(clean.tables)
+
+
+def test_every_row_loads(intake: Intake) -> None:
+    rows = {domain: table.height for domain, table in intake.tables.items()}
+    assert (rows["DM"], rows["AE"], rows["LB"]) == (306, 1191, 59580)
+    assert rows == {
+        "AE": 1191,
+        "CM": 7510,
+        "DM": 306,
+        "DS": 850,
+        "EG": 26717,
+        "EX": 591,
+        "LB": 59580,
+        "MH": 1818,
+        "SV": 3559,
+        "VS": 29643,
+    }
+    assert intake.quarantine.is_empty()
+    ignored = intake.dispositions.filter(pl.col("ignored") > 0)
+    assert dict(ignored.select("file", "ignored").iter_rows()) == {
+        "suppae.xpt": 1191,
+        "suppdm.xpt": 1197,
+        "suppds.xpt": 3,
+    }
+    total = intake.dispositions.select(pl.col("read", "loaded", "quarantined", "ignored").sum()).row(0)
+    assert total[0] == sum(total[1:])
+    assert intake.study == "CDISCPILOT01"
+
+
+def test_character_columns_that_are_all_missing_are_text(intake: Intake) -> None:
+    assert intake.tables["AE"].schema["AEACN"] == pl.String
+    assert intake.tables["DM"].schema["RFICDTC"] == pl.String
+    assert intake.tables["AE"].schema["AEPTCD"] == pl.Float64
+
+
+@pytest.mark.parametrize("which", ["raw", "clean"])
+def test_trial_facts(intake: Intake, clean: Deidentified, which: str) -> None:
+    facts = trial_facts(intake.tables if which == "raw" else clean.tables)
+    assert (facts["subjects"], facts["randomised"], facts["screen_failures"]) == (306, 254, 52)
+    assert facts["sites"] == 17
+    assert facts["arms"] == {"Placebo": 86, "Xanomeline High Dose": 84, "Xanomeline Low Dose": 84}
+    assert (facts["completed"], facts["discontinued"]) == (110, 144)
+    assert facts["reasons"]["ADVERSE EVENT"] == 92
+    assert sum(facts["reasons"].values()) == 144
+
+
+def test_strict_tables_hold_no_identifier_and_no_date(intake: Intake, clean: Deidentified) -> None:
+    raw = {s for t in intake.tables.values() for s in t["USUBJID"].unique()}
+    date = re.compile(r"(?:19|20)\d\d-\d\d")
+    for table in clean.tables.values():
+        assert not any(kind.is_temporal() for kind in table.schema.values())
+        assert not any(c.endswith("DTC") for c in table.columns)
+        for column in table.select(pl.col(pl.String)).iter_columns():
+            texts = set(column.unique().drop_nulls())
+            assert not texts & raw
+            assert not any(date.search(text) for text in texts)
+    assert clean.report.unlisted_columns == []
+    assert clean.quarantine.is_empty()
+    assert {"AETERM", "AESPID"} & set(clean.tables["AE"].columns) == set()
+
+
+def test_days_agree_with_the_source(clean: Deidentified) -> None:
+    """The sponsor's own days are reproduced, but for one event and for EG: its EGDY is the planned day."""
+    assert clean.report.day_disagreements == {"AESTDTC": 1, "EGDTC": 21183}
+    assert clean.report.subjects_without_reference == 0
+
+
+def test_limited_shifts_and_says_so(intake: Intake) -> None:
+    limited = HIPAAComplianceOperator().run(intake.tables, "limited", Keys())
+    assert "not Safe Harbor" in limited.report.label
+    lengths = pl.col("CMSTDTC").str.len_chars()
+    before, after = (t.select(lengths.alias("n"))["n"] for t in (intake.tables["CM"], limited.tables["CM"]))
+    assert before.value_counts().sort("n").equals(after.value_counts().sort("n"))
+    assert not limited.tables["LB"]["LBDTC"].sort().equals(intake.tables["LB"]["LBDTC"].sort())
+
+
+def test_gate_passes_with_its_findings(report: QualityReport) -> None:
+    assert report.passed, report.explanation
+    assert report.score == pytest.approx(100 * 235 / 243)
+    failed = set(report.results.filter(pl.col("status") == "fail")["rule"])
+    assert failed == {"AE-FATAL-SERIOUS", "AE-CRITERIA-SERIOUS", "AE-ACTION-GIVEN", "AE-END-KNOWN"}
+    assert report.results.filter(pl.col("status") == "error").is_empty()
+    assert json.dumps(report.decision())
+
+
+def test_fatal_events_not_marked_serious_are_critical_queries(intake: Intake, report: QualityReport) -> None:
+    critical = report.queries.filter(pl.col("priority") == "critical")
+    assert critical.height == 3
+    assert set(critical["rule"]) == {"AE-FATAL-SERIOUS"}
+    rows = intake.tables["AE"].filter(pl.col("_ROW").is_in(critical["row"].implode()))
+    assert set(rows["AEDECOD"]) == {"SUDDEN DEATH", "COMPLETED SUICIDE", "MYOCARDIAL INFARCTION"}
+
+
+def test_defects_lower_the_score(clean: Deidentified, report: QualityReport) -> None:
+    tables = dict(clean.tables)
+    tables["AE"] = tables["AE"].with_columns(AESEV=pl.lit("TERRIBLE"), AEENDY=pl.col("AESTDY") - 1)
+    tables["LB"] = tables["LB"].with_columns(LBSTRESN=pl.col("LBSTRESN") * 100)
+    worse = ClinicalDataValidatorOperator().run(tables)
+    assert worse.score < report.score - 3
+    assert not worse.passed
+    failed = set(worse.results.filter(pl.col("status") == "fail")["rule"])
+    assert {"AE-SEV", "AE-DAYS", "LB-RANGE"} <= failed
+    twice = dict(clean.tables) | {"DM": pl.concat([clean.tables["DM"], clean.tables["DM"].head(1)])}
+    assert ClinicalDataValidatorOperator().run(twice).score <= 94.9

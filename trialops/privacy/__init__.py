@@ -1,0 +1,1 @@
+"""Privacy: de-identification, consent, text, residual risk, retention and erasure."""

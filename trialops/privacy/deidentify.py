@@ -1,0 +1,273 @@
+"""De-identify SDTM tables: Safe Harbor (strict), limited data set (limited), or study days only (off)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from trialops.errors import TrialOpsError
+from trialops.intake import partial_dates, quarantine
+from trialops.intake.domains import ROW, SOURCE, catalog
+from trialops.privacy import study_days
+from trialops.privacy.policy import MODES, Policy, default_policy
+from trialops.privacy.report import LABELS, DeidentificationReport, Deidentified
+from trialops.privacy.scan import scan
+from trialops.privacy.study_days import OFFSET, REFERENCE, day_column
+from trialops.privacy.transform import action_of, clean_table, over_age
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import polars as pl
+
+    Progress = Callable[[str, float], None] | None
+
+
+class Vault(Protocol):
+    """Where keys live: gives pseudonyms and date offsets, the same for the same input."""
+
+    def pseudonyms(self, kind: str, values: list[str]) -> list[str]:
+        """One keyed pseudonym per value, in order."""
+        ...
+
+    def offset_days(self, subject: str) -> int:
+        """Days to add to every date of a subject."""
+        ...
+
+
+class HIPAAComplianceOperator:
+    """Turns raw SDTM tables into clean ones by a column policy."""
+
+    def __init__(self, policy: Policy | None = None) -> None:
+        """Take a column policy; the platform's own by default."""
+        self.policy = policy or default_policy()
+
+    def run(
+        self,
+        tables: dict[str, pl.DataFrame],
+        mode: str,
+        vault: Vault,
+        *,
+        synthetic: bool = False,
+        progress: Progress = None,
+    ) -> Deidentified:
+        """De-identify all tables of a trial.
+
+        Args:
+            tables: Raw tables by domain, with DM; as `read_folder` gives them.
+            mode: "strict", "limited" or "off".
+            vault: Keys of the trial.
+            synthetic: States that the tables describe nobody; mode "off" needs it.
+            progress: Called with a message and the fraction done.
+
+        Returns:
+            Clean tables sorted by subject pseudonym and key, the report, and a quarantine.
+
+        Raises:
+            TrialOpsError: Unknown mode, "off" on data not declared synthetic, no DM, colliding pseudonyms, or
+                an identifier left in a clean table.
+        """
+        import polars as pl
+
+        self._require(tables, mode, synthetic)
+        reference = study_days.references(tables, self.policy)
+        subjects = reference["USUBJID"].drop_nulls().unique().sort()
+        reference = reference.filter(pl.col("USUBJID").is_not_null())
+        if mode == "limited":
+            offsets = pl.DataFrame(
+                {"USUBJID": subjects, OFFSET: [vault.offset_days(s) for s in subjects]},
+                schema={"USUBJID": pl.String, OFFSET: pl.Int64},
+            )
+            reference = reference.join(offsets, on="USUBJID")
+        names = self._pseudonyms(tables, mode, vault)
+        deliveries = _deliveries(tables)
+        clean: dict[str, pl.DataFrame] = {}
+        aside = [quarantine.empty()]
+        lines: list[dict[str, Any]] = []
+        disagree: dict[str, int] = {}
+        capped = 0
+        for i, domain in enumerate(sorted(tables)):
+            if progress:
+                progress(f"de-identifying {domain}", 0.9 * i / len(tables))
+            frame = tables[domain].join(reference, on="USUBJID", how="left")
+            orphan = ~pl.col("USUBJID").is_in(subjects.implode()).fill_null(False)
+            aside.append(_set_aside(domain, frame.filter(orphan)))
+            frame = frame.filter(~orphan)
+            disagree |= _disagreements(frame)
+            capped += self._over_age(frame) if mode == "strict" and domain == "DM" else 0
+            lines += self._lines(domain, frame, mode)
+            cleaned = clean_table(domain, frame, mode, self.policy, names, deliveries)
+            clean[domain] = _sorted(domain, cleaned)
+        listed = pl.DataFrame(lines, schema=_COLUMNS)
+        dropped = listed.filter(pl.col("action") == "drop")
+        report = DeidentificationReport(
+            mode=mode,
+            label=LABELS[mode],
+            policy_version=self.policy.version,
+            subjects=subjects.len(),
+            columns=listed,
+            capped_ages=capped,
+            identifiers=_identifiers(listed),
+            unlisted_columns=_names(dropped.filter(~pl.col("listed"))),
+            dropped_columns=_names(dropped),
+            day_disagreements={c: n for c, n in sorted(disagree.items()) if n},
+            subjects_without_reference=int(reference[REFERENCE].null_count()),
+            scanned={} if mode == "off" else scan(clean, _raw_identifiers(tables), mode, self.policy),
+        )
+        if progress:
+            progress("searched the clean tables for identifiers", 1.0)
+        return Deidentified(clean, report, pl.concat(aside).sort("file", "row"))
+
+    def _require(self, tables: dict[str, pl.DataFrame], mode: str, synthetic: bool) -> None:
+        if mode not in MODES:
+            raise TrialOpsError(
+                f"There is no de-identification mode {mode!r}.",
+                where="HIPAA_COMPLIANCE_MODE",
+                fix=f"Use one of {', '.join(MODES)}.",
+            )
+        if mode == "off" and not synthetic:
+            raise TrialOpsError(
+                "De-identification is off, and the data are not declared synthetic.",
+                where="HIPAA_COMPLIANCE_MODE",
+                fix="Use strict or limited for real subjects.",
+            )
+        if "DM" not in tables or "RFSTDTC" not in tables["DM"].columns:
+            raise TrialOpsError(
+                "De-identification needs DM with RFSTDTC: it holds day 1 of every subject.",
+                where="DM",
+                fix="Load the delivery again with its DM data set.",
+            )
+
+    def _pseudonyms(
+        self, tables: dict[str, pl.DataFrame], mode: str, vault: Vault
+    ) -> dict[str, pl.DataFrame]:
+        """Per key space, a table of raw value and pseudonym."""
+        import polars as pl
+
+        values: dict[str, list[pl.Series]] = {}
+        for domain, frame in tables.items():
+            for column in frame.columns:
+                rule = self.policy.rule(domain, column)
+                if rule and rule.action(mode) == "pseudonymise":
+                    values.setdefault(rule.kind, []).append(frame[column].cast(pl.String).rename("raw"))
+        names = {}
+        for kind, series in values.items():
+            raw = pl.concat(series).drop_nulls().unique().sort()
+            given = pl.Series("pseudonym", vault.pseudonyms(kind, raw.to_list()), dtype=pl.String)
+            if given.n_unique() != raw.len() or given.len() != raw.len():
+                raise TrialOpsError(
+                    "The vault gave two values the same pseudonym.",
+                    where=f"vault, kind {kind}",
+                    fix="Use longer pseudonyms; nothing was released.",
+                )
+            names[kind] = pl.DataFrame([raw, given])
+        return names
+
+    def _over_age(self, frame: pl.DataFrame) -> int:
+        if "AGE" not in frame.columns:
+            return 0
+        return int(frame.select(over_age(frame.columns, self.policy).sum()).item())
+
+    def _lines(self, domain: str, frame: pl.DataFrame, mode: str) -> list[dict[str, Any]]:
+        lines = []
+        for column in frame.columns:
+            if column in (REFERENCE, OFFSET):
+                continue
+            rule = self.policy.rule(domain, column)
+            lines.append(
+                {
+                    "domain": domain,
+                    "column": column,
+                    "action": action_of(rule, mode),
+                    "identifier": rule.identifier if rule else "",
+                    "values": frame[column].count(),
+                    "listed": rule is not None,
+                }
+            )
+        return lines
+
+
+_COLUMNS = ["domain", "column", "action", "identifier", "values", "listed"]
+
+
+def _deliveries(tables: dict[str, pl.DataFrame]) -> dict[str, str]:
+    """File name -> the same name with the number of the correction instead of its date."""
+    import polars as pl
+
+    files = pl.concat(
+        [t.select(pl.col(SOURCE)) for t in tables.values() if SOURCE in t.columns] or [_no_files()]
+    )
+    files = files.unique().drop_nulls().with_columns(day=pl.col(SOURCE).str.extract(r"corrections/([^/]+)/"))
+    files = files.filter(pl.col("day").is_not_null()).with_columns(
+        n=pl.col("day").rank("dense").cast(pl.Int64)
+    )
+    return {file: file.replace(f"/{day}/", f"/{n:03d}/") for file, day, n in files.sort(SOURCE).iter_rows()}
+
+
+def _no_files() -> pl.DataFrame:
+    import polars as pl
+
+    return pl.DataFrame(schema={SOURCE: pl.String})
+
+
+def _set_aside(domain: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """Rows without a subject in DM: there is no day 1 to count from."""
+    import polars as pl
+
+    if frame.is_empty():
+        return quarantine.empty()
+    reason = (
+        pl.when(pl.col("USUBJID").is_null())
+        .then(pl.lit("MISSING_SUBJECT"))
+        .otherwise(pl.lit("ORPHAN_SUBJECT"))
+    )
+    return frame.select(
+        file=pl.col(SOURCE) if SOURCE in frame.columns else pl.lit(None, pl.String),
+        row=pl.col(ROW) if ROW in frame.columns else pl.lit(None, pl.Int64),
+        domain=pl.lit(domain),
+        column=pl.lit("USUBJID"),
+        reason=reason,
+        message=reason.replace_strict(quarantine.REASONS, return_dtype=pl.String),
+        all_reasons=reason,
+    )
+
+
+def _disagreements(frame: pl.DataFrame) -> dict[str, int]:
+    """Rows per date column where source and computed study day differ."""
+    import polars as pl
+
+    pairs = [
+        (c, day_column(c)) for c in frame.columns if c.endswith("DTC") and day_column(c) in frame.columns
+    ]
+    counts = {
+        date: (study_days.study_day(partial_dates.exact_day(date), pl.col(REFERENCE)) != pl.col(day)).sum()
+        for date, day in pairs
+    }
+    return {c: int(n) for c, n in frame.select(**counts).row(0, named=True).items()} if pairs else {}
+
+
+def _sorted(domain: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """By pseudonym, so that the order of the raw identifiers is not carried over."""
+    spec = catalog().domains.get(domain)
+    keys = [*(spec.key if spec else ("USUBJID",)), "KNOWNDY", SOURCE, ROW]
+    return frame.sort([k for k in keys if k in frame.columns])
+
+
+def _raw_identifiers(tables: dict[str, pl.DataFrame]) -> dict[str, list[str]]:
+    columns = {"USUBJID": tables["DM"]["USUBJID"]}
+    if "SUBJID" in tables["DM"].columns:
+        columns["SUBJID"] = tables["DM"]["SUBJID"]
+    return {name: series.drop_nulls().unique().to_list() for name, series in columns.items()}
+
+
+def _names(lines: pl.DataFrame) -> list[str]:
+    return [f"{domain}.{column}" for domain, column in lines.select("domain", "column").iter_rows()]
+
+
+def _identifiers(lines: pl.DataFrame) -> dict[str, list[str]]:
+    import polars as pl
+
+    touched = lines.filter(
+        (pl.col("identifier") != "") & (pl.col("action") != "keep") & (pl.col("values") > 0)
+    )
+    classes = sorted(touched["identifier"].unique())
+    return {letter: _names(touched.filter(pl.col("identifier") == letter)) for letter in classes}

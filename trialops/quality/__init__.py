@@ -1,0 +1,1 @@
+"""Data quality: rules as data, one engine, a score with a gate."""

@@ -1,0 +1,233 @@
+"""The check types. Each turns a rule into what one pass over the table can count.
+
+A check type is a function `(rule, context) -> Measure` under a name in the registry. Adding one is adding a
+function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from trialops.quality.rules import Rule, columns_of, condition, within
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True)
+class Context:
+    """All tables (newest versions of the rows) and the limits that rules refer to."""
+
+    tables: dict[str, pl.DataFrame]
+    limits: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RowMeasure:
+    """Two boolean expressions over the rows of the table: which the rule is about, and which violate it."""
+
+    applies: pl.Expr
+    violates: pl.Expr
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A result that is not about rows: violations, what they are out of, and what was found."""
+
+    violated: int
+    denominator: int
+    detail: str = ""
+
+
+Measure = RowMeasure | Counted
+CheckType = Callable[[Rule, Context], Measure]
+REGISTRY: dict[str, CheckType] = {}
+
+
+class NotApplicable(Exception):
+    """The rule has nothing to look at; the message says what is absent."""
+
+
+def check(name: str) -> Callable[[CheckType], CheckType]:
+    """Register a check type under its name in the rule data."""
+
+    def register(function: CheckType) -> CheckType:
+        REGISTRY[name] = function
+        return function
+
+    return register
+
+
+def table(context: Context, domain: str) -> pl.DataFrame:
+    """A table with rows, or NotApplicable."""
+    frame = context.tables.get(domain)
+    if frame is None or frame.is_empty():
+        raise NotApplicable(f"table {domain} is {'absent' if frame is None else 'empty'}")
+    return frame
+
+
+def require(context: Context, domain: str, *columns: str) -> None:
+    """Make sure a table has rows and columns, or NotApplicable."""
+    missing = [c for c in columns if c not in table(context, domain).columns]
+    if missing:
+        raise NotApplicable(f"table {domain} has no column {', '.join(missing)}")
+
+
+def _where(rule: Rule, context: Context) -> pl.Expr:
+    """The rows a rule is about. A column that is only asked to be missing may itself be absent."""
+    have = table(context, rule.domain).columns
+    data = {k: v for k, v in rule.where.items() if not (v == "missing" and k not in have)}
+    require(context, rule.domain, *columns_of(data))
+    return condition(data)
+
+
+@check("required_table")
+def required_table(rule: Rule, context: Context) -> Counted:
+    """The table is there and has rows."""
+    frame = context.tables.get(rule.domain)
+    missing = frame is None or frame.is_empty()
+    return Counted(int(missing), 1, f"table {rule.domain} is absent or empty" if missing else "")
+
+
+@check("required_column")
+def required_column(rule: Rule, context: Context) -> Counted:
+    """All `columns` are there."""
+    have = table(context, rule.domain).columns
+    missing = [c for c in rule.arguments["columns"] if c not in have]
+    detail = f"missing: {', '.join(missing)}" if missing else ""
+    return Counted(len(missing), len(rule.arguments["columns"]), detail)
+
+
+@check("completeness")
+def completeness(rule: Rule, context: Context) -> RowMeasure:
+    """`column` has a value."""
+    import polars as pl
+
+    column = rule.arguments["column"]
+    require(context, rule.domain, column)
+    return RowMeasure(_where(rule, context), pl.col(column).is_null())
+
+
+@check("value_set")
+def value_set(rule: Rule, context: Context) -> RowMeasure:
+    """A value of `column` is one of `values`."""
+    import polars as pl
+
+    column = rule.arguments["column"]
+    require(context, rule.domain, column)
+    applies = _where(rule, context) & pl.col(column).is_not_null()
+    return RowMeasure(applies, ~pl.col(column).is_in(rule.arguments["values"]))
+
+
+@check("unique_key")
+def unique_key(rule: Rule, context: Context) -> RowMeasure:
+    """No two rows share all of `columns`."""
+    import polars as pl
+
+    columns = rule.arguments["columns"]
+    require(context, rule.domain, *columns)
+    applies = _where(rule, context) & pl.all_horizontal(pl.col(c).is_not_null() for c in columns)
+    return RowMeasure(applies, pl.struct(columns).is_duplicated())
+
+
+@check("foreign_key")
+def foreign_key(rule: Rule, context: Context) -> RowMeasure:
+    """The value of `column` is in the same column of `table`, among its rows that meet `reference_where`."""
+    import polars as pl
+
+    column, other = rule.arguments["column"], rule.arguments["table"]
+    wanted = rule.arguments.get("reference_where", {})
+    require(context, rule.domain, column)
+    require(context, other, column, *columns_of(wanted))
+    known = context.tables[other].filter(condition(wanted))[column].drop_nulls().unique()
+    applies = _where(rule, context) & pl.col(column).is_not_null()
+    return RowMeasure(applies, ~pl.col(column).is_in(known.implode()))
+
+
+@check("treated_has_exposure")
+def treated_has_exposure(rule: Rule, context: Context) -> RowMeasure:
+    """A subject with an actual arm (the planned one where ACTARMCD is absent) has a row in EX."""
+    import polars as pl
+
+    from trialops.intake.facts import NOT_ASSIGNED
+
+    arm = "ACTARMCD" if "ACTARMCD" in table(context, rule.domain).columns else "ARMCD"
+    require(context, rule.domain, arm, "USUBJID")
+    require(context, "EX", "USUBJID")
+    treated = pl.col(arm).is_not_null() & ~pl.col(arm).str.to_uppercase().is_in(NOT_ASSIGNED)
+    exposed = context.tables["EX"]["USUBJID"].drop_nulls().unique()
+    return RowMeasure(treated, ~pl.col("USUBJID").is_in(exposed.implode()))
+
+
+@check("range")
+def value_range(rule: Rule, context: Context) -> RowMeasure:
+    """`column` is between `min` and `max`; or --STRESN is inside the `limits` of its test in its unit."""
+    import polars as pl
+
+    if "limits" not in rule.arguments:
+        column = rule.arguments["column"]
+        require(context, rule.domain, column)
+        inside = within(pl.col(column), rule.arguments.get("min"), rule.arguments.get("max"))
+        return RowMeasure(_where(rule, context) & pl.col(column).is_not_null(), ~inside)
+    code, value, unit = (f"{rule.domain}{name}" for name in ("TESTCD", "STRESN", "STRESU"))
+    require(context, rule.domain, code, value, unit)
+    limits = context.limits[rule.arguments["limits"]]
+    tests = list(limits)
+
+    def of_test(name: str, kind: type[pl.DataType]) -> pl.Expr:
+        values = pl.Series([limits[t][name] for t in tests], dtype=kind, strict=False)
+        return pl.col(code).replace_strict(tests, values, default=None, return_dtype=kind)
+
+    low, high = of_test("min", pl.Float64), of_test("max", pl.Float64)
+    applies = (
+        _where(rule, context) & pl.col(value).is_not_null() & (pl.col(unit) == of_test("unit", pl.String))
+    )
+    return RowMeasure(applies, (pl.col(value) < low) | (pl.col(value) > high))
+
+
+@check("day_order")
+def day_order(rule: Rule, context: Context) -> RowMeasure:
+    """Study day `start` is not after study day `end`, where both are known."""
+    import polars as pl
+
+    start, end = rule.arguments["start"], rule.arguments["end"]
+    require(context, rule.domain, start, end)
+    both = pl.col(start).is_not_null() & pl.col(end).is_not_null()
+    return RowMeasure(_where(rule, context) & both, pl.col(start) > pl.col(end))
+
+
+@check("consistency")
+def consistency(rule: Rule, context: Context) -> RowMeasure:
+    """Where `when` holds, `then` holds. An alternative of `when` whose column is absent is left out."""
+    wanted, then = rule.arguments["when"], rule.arguments["then"]
+    if set(wanted) == {"any"}:
+        have = set(table(context, rule.domain).columns)
+        wanted = {"any": [part for part in wanted["any"] if set(columns_of(part)) <= have]}
+        if not wanted["any"]:
+            raise NotApplicable(f"table {rule.domain} has none of the columns of the condition")
+    require(context, rule.domain, *columns_of(wanted), *columns_of(then))
+    return RowMeasure(_where(rule, context) & condition(wanted), ~condition(then))
+
+
+@check("site_size")
+def site_size(rule: Rule, context: Context) -> RowMeasure:
+    """Every site has `minimum` subjects; the denominator is sites, counted on the first row of each."""
+    import polars as pl
+
+    require(context, rule.domain, "SITEID", "USUBJID")
+    small = pl.col("USUBJID").n_unique().over("SITEID") < rule.arguments["minimum"]
+    return RowMeasure(pl.col("SITEID").is_not_null() & pl.col("SITEID").is_first_distinct(), small)
+
+
+@check("unit_present")
+def unit_present(rule: Rule, context: Context) -> RowMeasure:
+    """A numeric result has a unit, but for the tests that have none."""
+    import polars as pl
+
+    code, value, unit = (f"{rule.domain}{name}" for name in ("TESTCD", "STRESN", "STRESU"))
+    require(context, rule.domain, code, value, unit)
+    unitless = list(context.limits.get("unitless", {}).get(rule.domain, []))
+    applies = pl.col(value).is_not_null() & ~pl.col(code).is_in(unitless)
+    return RowMeasure(_where(rule, context) & applies, pl.col(unit).is_null())
