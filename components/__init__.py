@@ -1,0 +1,1 @@
+"""KFP components: thin wrappers, one module per area."""

@@ -1,0 +1,27 @@
+"""KFP components: alerts."""
+
+from kfp.dsl import PipelineTaskFinalStatus
+
+from components.base import component
+
+
+@component
+def notify(status: PipelineTaskFinalStatus, pipeline: str) -> str:
+    """Tell the people concerned how a run ended, from the run's own evidence.
+
+    Args:
+        status: What the orchestrator says of the run.
+        pipeline: Catalogue name.
+
+    Returns:
+        Severity: info, warning or critical.
+    """
+    from trialops.alerts.notification import deliver, of_run
+    from trialops.governance.lineage import run_records
+    from trialops.stores import step
+
+    with step("notify", pipeline=pipeline, state=status.state) as run:
+        message = of_run(run.run_id, pipeline, status.state, run_records(run.objects, run.run_id))
+        run.audit("alert.notify", pipeline, message.severity, title=message.title)
+        deliver(message, run.objects)
+    return message.severity

@@ -1,0 +1,92 @@
+"""What every component shares: one image, one decorator, one way to harden a task for the cluster."""
+
+import functools
+import os
+
+from kfp import dsl, kubernetes
+
+DEFAULT_IMAGE = "ghcr.io/trialops/python-trialops:0.1.0"
+IMAGE = os.environ.get("TRIALOPS_IMAGE", DEFAULT_IMAGE)
+"""Image of every step. Use an immutable tag: KFP's cache does not see what a moving tag points to."""
+
+component = functools.partial(dsl.component, base_image=IMAGE, install_kfp_package=False)
+"""The component decorator of this project, bare or with arguments."""
+
+SETTINGS_CONFIG_MAP = "trialops-settings"
+SECRETS_NAME = "trialops-secrets"
+RUN_AS = 10001
+
+CONFIG_VARIABLES = (
+    "CLINICAL_DB_HOST",
+    "CLINICAL_DB_PORT",
+    "CLINICAL_DB_NAME",
+    "CLINICAL_DB_USER",
+    "FHIR_ENDPOINT",
+    "LAB_SYSTEM_ENDPOINT",
+    "REGULATORY_REPORTING_API",
+    "HIPAA_COMPLIANCE_MODE",
+    "DATA_RETENTION_DAYS",
+    "AUDIT_LOG_ENABLED",
+    "TRIALOPS_LAKE_URL",
+    "TRIALOPS_OBJECTS_URL",
+    "TRIALOPS_MLFLOW_URI",
+    "TRIALOPS_FEATURE_PROFILE",
+    "TRIALOPS_SEARCH_BACKEND",
+    "TRIALOPS_STUDY",
+    "TRIALOPS_ACTOR",
+)
+"""Settings a pod reads from the ConfigMap; a key that the ConfigMap lacks leaves the default."""
+
+SECRET_VARIABLES = ("CLINICAL_DB_PASSWORD", "TRIALOPS_DATABASE_URL", "TRIALOPS_VAULT_KEY")
+"""Settings a pod reads from the Secret."""
+
+QUIET = {"DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true", "RAY_USAGE_STATS_ENABLED": "0"}
+"""No usage statistics leave a place that holds patient data."""
+
+
+def harden(
+    task: dsl.PipelineTask,
+    *,
+    cpu: str = "1",
+    memory: str = "2Gi",
+    timeout_seconds: int = 3600,
+    retries: int = 2,
+) -> dsl.PipelineTask:
+    """Give a task what it needs to run safely on a cluster.
+
+    Requests equal limits (guaranteed quality of service), a time limit, a non-root user, retries with
+    backoff, the run id from KFP's pod label, and the namespace's settings as environment variables. A local
+    run ignores all of it: it shows its first failure at once, and ``--resume`` tries again.
+
+    Args:
+        task: The task to change.
+        cpu: Request and limit, as Kubernetes writes it ("500m", "2").
+        memory: Request and limit ("512Mi", "4Gi").
+        timeout_seconds: Time after which the pod is ended.
+        retries: Further attempts after the first; the wait doubles from 10 s up to 5 min.
+
+    Returns:
+        The same task.
+    """
+    task.set_cpu_request(cpu).set_cpu_limit(cpu).set_memory_request(memory).set_memory_limit(memory)
+    task.set_retry(retries, backoff_duration="10s", backoff_factor=2.0, backoff_max_duration="300s")
+    kubernetes.set_timeout(task, timeout_seconds)
+    kubernetes.set_security_context(task, run_as_user=RUN_AS, run_as_group=RUN_AS, run_as_non_root=True)
+    kubernetes.use_field_path_as_env(
+        task, env_name="TRIALOPS_RUN_ID", field_path="metadata.labels['pipeline/runid']"
+    )
+    kubernetes.use_config_map_as_env(
+        task,
+        config_map_name=SETTINGS_CONFIG_MAP,
+        config_map_key_to_env={name: name for name in CONFIG_VARIABLES},
+        optional=True,
+    )
+    kubernetes.use_secret_as_env(
+        task,
+        secret_name=SECRETS_NAME,
+        secret_key_to_env={name: name for name in SECRET_VARIABLES},
+        optional=True,
+    )
+    for name, value in QUIET.items():
+        task.set_env_variable(name, value)
+    return task

@@ -1,0 +1,59 @@
+"""KFP components: features."""
+
+from kfp.dsl import HTML, Dataset, Input, Output
+
+from components.base import component
+
+
+@component
+def build_features(validated: Input[Dataset], features: Output[Dataset], report: Output[HTML]) -> int:
+    """Compute the feature views, each row at the time its values became known.
+
+    Args:
+        validated: Clean tables that passed the gate.
+        features: One table per feature view.
+        report: Rows, subjects and features per view, and what was left out.
+
+    Returns:
+        Number of feature rows.
+    """
+    from trialops.features.page import features_page
+    from trialops.features.views import feature_views
+    from trialops.stores import step
+
+    with step("build-features") as run:
+        views = feature_views(run.read(validated), progress=run.progress)
+        snapshot = run.write(features, views, zone="features")
+        run.metrics |= {"rows": snapshot.rows, "views": len(views)}
+        run.show(report, features_page(views))
+    return snapshot.rows
+
+
+@component
+def build_training_set(
+    validated: Input[Dataset], features: Input[Dataset], training: Output[Dataset], report: Output[HTML], task: str
+) -> int:
+    """Join labels and features as of the landmark through Feast, and assign sites to training or hold-out.
+
+    Args:
+        validated: Clean tables that passed the gate.
+        features: Feature views.
+        training: One row per subject at risk: label, features, audit groups, split.
+        report: Flow of subjects, outcome by site, missing features.
+        task: Prediction task.
+
+    Returns:
+        Number of subjects.
+    """
+    from trialops.features.assembly import assemble
+    from trialops.features.page import training_page
+    from trialops.models.task import load_task
+    from trialops.stores import step
+
+    with step("build-training-set", task=task) as run:
+        loaded = load_task(task)
+        assembled = assemble(run.read(validated), run.read(features), loaded, run)
+        run.write_table(training, assembled.training, table=f"training/{task}")
+        run.metrics |= {"subjects": assembled.training.height, "events": int(assembled.training["label"].sum())}
+        run.show(report, training_page(assembled, loaded))
+    return assembled.training.height

@@ -1,0 +1,34 @@
+"""KFP components: intake."""
+
+from kfp.dsl import HTML, Dataset, Output
+
+from components.base import component
+
+
+@component
+def ingest_sdtm(source: str, raw: Output[Dataset], quarantine: Output[Dataset], report: Output[HTML]) -> int:
+    """Read a delivery of SDTM XPORT files; keep it encrypted and count every row.
+
+    Args:
+        source: Folder with the .xpt files; corrections below corrections/<YYYY-MM-DD>.
+        raw: The tables as received, sealed by the vault.
+        quarantine: Rows that cannot be used: reason, file, row; never their values.
+        report: What was read, loaded, quarantined and ignored, file by file.
+
+    Returns:
+        Number of quarantined rows.
+    """
+    from pathlib import Path
+
+    from trialops.intake.page import intake_page
+    from trialops.intake.sdtm import read_folder
+    from trialops.stores import step
+
+    with step("ingest-sdtm", source=source) as run:
+        intake = read_folder(Path(source), progress=run.progress)
+        files = [Path(source) / name for name in intake.dispositions["file"]]
+        run.seal(raw, intake.tables, files=files)
+        run.write_table(quarantine, intake.quarantine, table="quarantine/intake")
+        run.metrics |= {"rows_read": int(intake.dispositions["read"].sum()), "quarantined": intake.quarantine.height}
+        run.show(report, intake_page(intake))
+    return intake.quarantine.height

@@ -1,0 +1,256 @@
+"""KFP components: models."""
+
+from kfp.dsl import HTML, Artifact, Dataset, Input, Model, Output
+
+from components.base import component
+
+
+@component
+def search_model(
+    training: Input[Dataset],
+    model: Output[Model],
+    baseline: Output[Model],
+    report: Output[HTML],
+    task: str,
+    trials: int = 12,
+    seed: int = 1,
+):
+    """Search on the training sites; refit the winner and the prespecified baseline.
+
+    Args:
+        training: Training set with its split.
+        model: Bundle of the winner.
+        baseline: Bundle of the prespecified model.
+        report: Trials, the winner, and its score on sites left out in turn.
+        task: Prediction task.
+        trials: Number of configurations.
+        seed: Seed of configurations, folds and fits.
+    """
+    import polars as pl
+
+    from trialops.features.assembly import TRAIN
+    from trialops.models.page import search_page
+    from trialops.models.search import search
+    from trialops.models.task import load_task
+    from trialops.stores import step
+
+    with step("search-model", task=task, trials=trials, seed=seed) as run:
+        rows = run.read_table(training).filter(pl.col("split") == TRAIN)
+        result = search(
+            rows,
+            load_task(task),
+            trials=trials,
+            seed=seed,
+            backend=run.settings.search_backend,
+            storage=run.workdir,
+            progress=run.progress,
+            training={"digest": run.reference(training).digest},
+        )
+        run.write_folder(model, result.bundle)
+        run.write_folder(baseline, result.baseline)
+        run.metrics |= {"cv_log_loss": result.log_loss, "cv_auroc": result.auroc, "kind": result.kind}
+        run.show(report, search_page(result))
+
+
+@component
+def evaluate_model(
+    training: Input[Dataset],
+    model: Input[Model],
+    baseline: Input[Model],
+    evaluation: Output[Artifact],
+    report: Output[HTML],
+    task: str,
+    seed: int = 1,
+) -> str:
+    """Judge the model on the held-out sites, with intervals, beside the baseline.
+
+    Args:
+        training: Training set with its split.
+        model: Bundle of the model.
+        baseline: Bundle of the prespecified model.
+        evaluation: The evaluation as a document.
+        report: Discrimination, calibration, net benefit, sites, and a plain verdict.
+        task: Prediction task.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        "better than chance", "not shown to be better than chance" or "worse than chance".
+    """
+    import polars as pl
+
+    from trialops.features.assembly import HELD_OUT
+    from trialops.models.bundle import Bundle
+    from trialops.models.comparison import compare
+    from trialops.models.evaluation import ClinicalModelEvaluatorOperator
+    from trialops.models.page import evaluation_page
+    from trialops.models.task import load_task
+    from trialops.stores import step
+
+    with step("evaluate-model", task=task, seed=seed) as run:
+        rows = run.read_table(training).filter(pl.col("split") == HELD_OUT)
+        new, prespecified = Bundle.load(run.read_folder(model)), Bundle.load(run.read_folder(baseline))
+        judge = ClinicalModelEvaluatorOperator(load_task(task), seed=seed)
+        result, reference = judge.run(new, rows), judge.run(prespecified, rows)
+        against = compare(new, prespecified, rows, role="baseline")
+        run.write_json(
+            evaluation,
+            {"model": result.as_dict(), "baseline": reference.as_dict(), "against_baseline": against.as_dict()},
+        )
+        run.metrics |= {"auroc": result.auroc.value, "auroc_low": result.auroc.low, "auroc_high": result.auroc.high}
+        run.decide(result.verdict, numbers=run.metrics, policy="the 95 % interval of the AUROC lies above 0.5")
+        run.show(report, evaluation_page(result, reference, against))
+    return result.verdict
+
+
+@component
+def assess_fairness(
+    training: Input[Dataset], model: Input[Model], fairness: Output[Artifact], report: Output[HTML], task: str, seed: int = 1
+) -> str:
+    """Audit the model over the task's groups on the held-out sites.
+
+    Args:
+        training: Training set with its split.
+        model: Bundle of the model.
+        fairness: The audit as a document.
+        report: Groups, gaps with intervals, verdicts.
+        task: Prediction task.
+        seed: Kept for lineage; the policy's own seed draws the intervals.
+
+    Returns:
+        "pass", "fail" or "insufficient evidence".
+    """
+    import polars as pl
+
+    from trialops.features.assembly import HELD_OUT
+    from trialops.models.bundle import Bundle
+    from trialops.models.fairness import FairnessBiasDetectorOperator
+    from trialops.models.page import fairness_page
+    from trialops.models.policy import load_fairness_policy
+    from trialops.models.task import load_task
+    from trialops.stores import step
+
+    with step("assess-fairness", task=task, seed=seed) as run:
+        rows = run.read_table(training).filter(pl.col("split") == HELD_OUT)
+        policy = load_fairness_policy()
+        result = FairnessBiasDetectorOperator(load_task(task), policy).run(Bundle.load(run.read_folder(model)), rows)
+        run.write_json(fairness, result.as_dict())
+        run.decide(
+            result.verdict,
+            numbers={part.attribute: f"{part.verdict}: {part.reason}" for part in result.attributes},
+            policy={"name": policy.name, "digest": policy.digest},
+        )
+        run.show(report, fairness_page(result, policy))
+    return result.verdict
+
+
+@component
+def current_champion(task: str) -> str:
+    """Which model is in use now.
+
+    Args:
+        task: Prediction task, and name of the registered model.
+
+    Returns:
+        "version:digest" of the champion, or "none".
+    """
+    from trialops.stores import step
+
+    with step("current-champion", task=task) as run:
+        found = run.registry.by_alias(task, "champion")
+        champion = f"{found.version}:{found.digest}" if found else "none"
+        run.metrics |= {"champion": champion}
+    return champion
+
+
+@component
+def compare_with_champion(
+    training: Input[Dataset],
+    model: Input[Model],
+    baseline: Input[Model],
+    evaluation: Input[Artifact],
+    fairness: Input[Artifact],
+    comparison: Output[Artifact],
+    report: Output[HTML],
+    champion: str,
+    task: str,
+) -> str:
+    """Compare on the same held-out subjects and decide by the promotion policy.
+
+    Args:
+        training: Training set with its split.
+        model: Bundle of the model.
+        baseline: Bundle of the prespecified model, the comparator while there is no champion.
+        evaluation: Evaluation of the model.
+        fairness: Fairness audit of the model.
+        comparison: Comparison, decision and signatures as a document.
+        report: The difference with its interval, and every rule that was read.
+        champion: "version:digest" of the model in use, or "none".
+        task: Prediction task.
+
+    Returns:
+        "promote", "hold", "reject" or "unchanged".
+    """
+    import polars as pl
+
+    from trialops.features.assembly import HELD_OUT
+    from trialops.models.bundle import Bundle
+    from trialops.models.page import decision_page
+    from trialops.models.release import champion_bundle, decide_release
+    from trialops.models.task import load_task
+    from trialops.stores import step
+
+    with step("compare-with-champion", task=task, champion=champion) as run:
+        rows = run.read_table(training).filter(pl.col("split") == HELD_OUT)
+        release = decide_release(
+            run,
+            load_task(task),
+            rows,
+            Bundle.load(run.read_folder(model)),
+            champion_bundle(run, task, champion) or Bundle.load(run.read_folder(baseline)),
+            evaluation=run.read_json(evaluation),
+            fairness=run.read_json(fairness),
+            champion=champion,
+        )
+        run.write_json(comparison, release.as_dict())
+        run.decide(release.action, numbers=release.numbers(), policy=release.policy())
+        run.show(report, decision_page(release))
+    return release.action
+
+
+@component
+def register_model(
+    model: Input[Model],
+    training: Input[Dataset],
+    evaluation: Input[Artifact],
+    fairness: Input[Artifact],
+    comparison: Input[Artifact],
+    task: str,
+) -> str:
+    """Register the model with its figures and lineage; a model already registered keeps its version.
+
+    Args:
+        model: Bundle of the model.
+        training: Training set it was made from.
+        evaluation: Evaluation of the model.
+        fairness: Fairness audit of the model.
+        comparison: Comparison and decision.
+        task: Prediction task, and name of the registered model.
+
+    Returns:
+        Version in the registry.
+    """
+    from trialops.models.release import register
+    from trialops.stores import step
+
+    with step("register-model", task=task) as run:
+        registered = register(
+            run,
+            task,
+            run.read_folder(model),
+            training=run.reference(training),
+            evaluation=run.read_json(evaluation),
+            fairness=run.read_json(fairness),
+            comparison=run.read_json(comparison),
+        )
+        run.metrics |= {"version": registered.version, "digest": registered.digest}
+    return str(registered.version)

@@ -1,0 +1,252 @@
+"""The release of a model: decide, register, conclude; every call may be repeated and leaves the same state.
+
+A decision that waits only for a person is a state of its own: the approver signs exactly the evidence (model,
+evaluation, fairness, comparison) by its digest, and the next run, which recomputes none of it, goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trialops.errors import TrialOpsError
+from trialops.models.bundle import Bundle
+from trialops.models.comparison import Comparison, Decision, compare, decide
+from trialops.models.evaluation import Evaluation
+from trialops.models.fairness import FairnessReport
+from trialops.models.policy import PromotionPolicy, load_promotion_policy
+from trialops.models.record import restore
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from trialops.models.task import Task
+    from trialops.stores.context import Step
+    from trialops.stores.refs import Snapshot
+    from trialops.stores.registry import Registered
+
+RECORD_KIND = "model release"
+APPROVED = "approved"
+SERVING_PACKAGES = ("lightgbm", "numpy")
+STATES = {
+    "promote": "promoted",
+    "rollback": "rolled back",
+    "hold": "held",
+    "reject": "rejected",
+    "unchanged": "unchanged",
+}
+
+
+@dataclass(frozen=True)
+class Release:
+    """A decision on a model with all it was made from.
+
+    Attributes:
+        comparison: The model against the champion, or the baseline while there is none.
+        decision: The action by the policy alone, with every rule.
+        action: What happens: the policy's action, or ``promote`` where the only rule not met waits for a signature
+            and an approver has signed.
+        to_sign: SHA-256 of the evidence an approver signs.
+        approvals: Signatures that hold on that digest.
+    """
+
+    comparison: Comparison
+    decision: Decision
+    action: str
+    to_sign: str
+    approvals: tuple[dict[str, Any], ...]
+    promotion_policy: PromotionPolicy
+
+    def as_dict(self) -> dict[str, Any]:
+        """The release as JSON values."""
+        return {
+            "comparison": self.comparison.as_dict(),
+            "decision": {**self.decision.as_dict(), "action": self.action, "by_policy": self.decision.action},
+            "to_sign": self.to_sign,
+            "approvals": list(self.approvals),
+        }
+
+    def numbers(self) -> dict[str, Any]:
+        """The figures behind the decision, flat."""
+        gap = self.comparison.difference
+        return {
+            "auroc": self.comparison.auroc,
+            f"auroc_{self.comparison.role}": self.comparison.comparator_auroc,
+            "difference": gap.value,
+            "difference_low": gap.low,
+            "difference_high": gap.high,
+            "not_met": "; ".join(reason.rule for reason in self.decision.reasons if not reason.met),
+            "approvals": len(self.approvals),
+        }
+
+    def policy(self) -> dict[str, str]:
+        """Name and digest of the policy."""
+        return {"name": self.decision.policy, "digest": self.decision.policy_digest}
+
+
+def champion_folder(run: Step, task: str, champion: str) -> Path | None:
+    """Bundle folder of the champion named ``version:digest``; None for ``none``."""
+    version, _, digest = champion.partition(":")
+    if not digest:
+        return None
+    folder = run.registry.fetch(task, version, run.workdir / "champion")
+    found = Bundle.load(folder).digest
+    if found != digest:
+        raise TrialOpsError(
+            "The champion in the registry is not the one the run started with",
+            where=f"model {task}, version {version}",
+            fix="Start a new run: the registry has changed, or its files have.",
+        )
+    return folder
+
+
+def champion_bundle(run: Step, task: str, champion: str) -> Bundle | None:
+    """The champion's bundle, or None."""
+    folder = champion_folder(run, task, champion)
+    return Bundle.load(folder) if folder else None
+
+
+def decide_release(
+    run: Step,
+    task: Task,
+    held_out: pl.DataFrame,
+    model: Bundle,
+    other: Bundle,
+    *,
+    evaluation: Mapping[str, Any],
+    fairness: Mapping[str, Any],
+    champion: str,
+) -> Release:
+    """Compare on the same subjects, apply the policy, look for the approver's signature.
+
+    Args:
+        run: The step.
+        task: Prediction task.
+        held_out: Held-out part of the training set.
+        model: The new model.
+        other: The champion, or the baseline.
+        evaluation: Document of the evaluation step.
+        fairness: Document of the fairness step.
+        champion: "version:digest" or "none".
+    """
+    policy = load_promotion_policy()
+    role = "baseline" if champion == "none" else "champion"
+    comparison = compare(model, other, held_out, role=role)
+    audit = restore(FairnessReport, fairness)
+    decision = decide(restore(Evaluation, evaluation["model"]), comparison, audit, policy)
+    to_sign = _digest(
+        {
+            "task": task.name,
+            "model": model.digest,
+            "evaluation": dict(evaluation),
+            "fairness": dict(fairness),
+            "comparison": comparison.as_dict(),
+            "policy": policy.digest,
+        }
+    )
+    approvals = _approvals(run, task.name, to_sign)
+    waits = {reason.rule for reason in decision.reasons if not reason.met} == {"fair"}
+    action = decision.action
+    if action == "hold" and waits and policy.fairness_insufficient == "hold_for_signature" and approvals:
+        action = "promote"
+    return Release(comparison, decision, action, to_sign, approvals, policy)
+
+
+def _approvals(run: Step, task: str, digest: str) -> tuple[dict[str, Any], ...]:
+    """Approving signatures on exactly this evidence, each verified."""
+    from trialops.governance.signatures import Signatures
+
+    signatures = Signatures(run.engine, run.vault)
+    return tuple(
+        {key: value for key, value in asdict(signature).items() if key != "signature"}
+        for signature in signatures.of(RECORD_KIND, task)
+        if signature.digest == digest
+        and signature.meaning == APPROVED
+        and signatures.verify(signature, digest)
+    )
+
+
+def register(
+    run: Step,
+    task: str,
+    bundle: Path,
+    *,
+    training: Snapshot,
+    evaluation: Mapping[str, Any],
+    fairness: Mapping[str, Any],
+    comparison: Mapping[str, Any],
+) -> Registered:
+    """Put the model into the registry with its figures and where it came from."""
+    from importlib.metadata import version
+
+    from trialops.version import code_version
+
+    judged = evaluation["model"]
+    loaded = Bundle.load(bundle)
+    return run.registry.log(
+        bundle,
+        name=task,
+        requirements=[f"{package}=={version(package)}" for package in SERVING_PACKAGES],
+        params={"kind": loaded.kind, **loaded.params},
+        metrics={
+            "auroc": judged["auroc"]["value"],
+            "auroc_low": judged["auroc"]["low"],
+            "auroc_high": judged["auroc"]["high"],
+            "brier": judged["brier"],
+            "held_out_subjects": judged["n"],
+            "held_out_events": judged["events"],
+        },
+        tags={
+            "verdict": judged["verdict"],
+            "fairness": fairness["verdict"],
+            "decision": comparison["decision"]["action"],
+            "training_digest": training.digest,
+            "code_version": code_version(),
+        },
+        run_id=run.run_id,
+    )
+
+
+def conclude(
+    run: Step, task: str, version: str, outcome: str, comparison: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Move or keep the champion alias, and append to the promotion log.
+
+    Returns:
+        state ("promoted", "rolled back", "held", "rejected", "unchanged"), version, champion in service and reason.
+    """
+    decision = comparison["decision"]
+    not_met = [reason["text"] for reason in decision["reasons"] if not reason["met"]]
+    common = {"decision": decision, "actor": run.settings.who, "run_id": run.run_id, "engine": run.engine}
+    registry = run.registry
+    if outcome == "promote":
+        reason = (
+            "every rule met and the canary passed"
+            if not not_met
+            else "approved by signature; the canary passed"
+        )
+        registry.promote(task, version, reason=reason, **common)
+    elif outcome == "rollback":
+        reason = "the canary failed"
+        registry.rollback(task, version, reason=reason, **common)
+    else:
+        reason = "; ".join(not_met) or "the model in use stays"
+        if outcome == "hold":
+            registry.hold(task, version, reason=reason, **common)
+    champion = registry.by_alias(task, "champion")
+    return {
+        "state": STATES[outcome],
+        "model": task,
+        "version": version,
+        "champion": str(champion.version) if champion else "none",
+        "champion_digest": champion.digest if champion else "",
+        "reason": reason,
+    }
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
