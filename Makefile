@@ -10,7 +10,7 @@ SUBJECTS ?= 1000
 # Bytecode is wanted: without it every step compiles its libraries again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test lint types compile golden-update anchors bench docs component pipeline clean
+.PHONY: help setup demo test lint types compile golden-update anchors bench docs docs-check component pipeline clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
@@ -49,8 +49,11 @@ anchors: setup ## Run the tests against public reference data (TRIALOPS_ANCHORS)
 bench: setup ## Measure what docs/performance.md states
 	@$(BIN)/python -m benchmarks
 
-docs: setup ## Generate the reference pages from the catalogue and the command line
+docs: setup ## Generate the reference pages from the catalogue, the command line and the settings
 	@$(BIN)/python -m pipelines.reference docs/reference
+
+docs-check: setup
+	@$(BIN)/python -m pipelines.reference docs/reference --check
 
 component: setup ## New component: make component AREA=safety NAME=grade_events
 	@$(BIN)/trialops component $(NAME) --area $(AREA)

@@ -31,7 +31,11 @@ def build_features(validated: Input[Dataset], features: Output[Dataset], report:
 
 @component
 def build_training_set(
-    validated: Input[Dataset], features: Input[Dataset], training: Output[Dataset], report: Output[HTML], task: str
+    validated: Input[Dataset],
+    features: Input[Dataset],
+    training: Output[Dataset],
+    report: Output[HTML],
+    task: str,
 ) -> int:
     """Join labels and features as of the landmark through Feast, and assign sites to training or hold-out.
 
@@ -54,6 +58,9 @@ def build_training_set(
         loaded = load_task(task)
         assembled = assemble(run.read(validated), run.read(features), loaded, run)
         run.write_table(training, assembled.training, table=f"training/{task}")
-        run.metrics |= {"subjects": assembled.training.height, "events": int(assembled.training["label"].sum())}
+        run.metrics |= {
+            "subjects": assembled.training.height,
+            "events": int(assembled.training["label"].sum()),
+        }
         run.show(report, training_page(assembled, loaded))
     return assembled.training.height

@@ -21,14 +21,20 @@ def ingest_sdtm(source: str, raw: Output[Dataset], quarantine: Output[Dataset], 
     from pathlib import Path
 
     from trialops.intake.page import intake_page
-    from trialops.intake.sdtm import read_folder
+    from trialops.intake.sdtm import delivery_digest, read_folder
     from trialops.stores import step
+    from trialops.stores.memo import recall, remember
 
     with step("ingest-sdtm", source=source) as run:
-        intake = read_folder(Path(source), progress=run.progress)
-        files = [Path(source) / name for name in intake.dispositions["file"]]
-        run.seal(raw, intake.tables, files=files)
-        run.write_table(quarantine, intake.quarantine, table="quarantine/intake")
-        run.metrics |= {"rows_read": int(intake.dispositions["read"].sum()), "quarantined": intake.quarantine.height}
-        run.show(report, intake_page(intake))
-    return intake.quarantine.height
+        outputs = {"raw": raw, "quarantine": quarantine, "report": report}
+        digest = delivery_digest(Path(source))
+        if not recall(run, digest, outputs):
+            intake = read_folder(Path(source), progress=run.progress)
+            files = [Path(source) / name for name in intake.dispositions["file"]]
+            run.seal(raw, intake.tables, files=files)
+            run.write_table(quarantine, intake.quarantine, table="quarantine/intake")
+            rows = int(intake.dispositions["read"].sum())
+            run.metrics |= {"rows_read": rows, "quarantined": intake.quarantine.height}
+            run.show(report, intake_page(intake))
+            remember(run, digest, outputs)
+    return int(run.metrics["quarantined"])

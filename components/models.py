@@ -94,17 +94,32 @@ def evaluate_model(
         against = compare(new, prespecified, rows, role="baseline")
         run.write_json(
             evaluation,
-            {"model": result.as_dict(), "baseline": reference.as_dict(), "against_baseline": against.as_dict()},
+            {
+                "model": result.as_dict(),
+                "baseline": reference.as_dict(),
+                "against_baseline": against.as_dict(),
+            },
         )
-        run.metrics |= {"auroc": result.auroc.value, "auroc_low": result.auroc.low, "auroc_high": result.auroc.high}
-        run.decide(result.verdict, numbers=run.metrics, policy="the 95 % interval of the AUROC lies above 0.5")
+        run.metrics |= {
+            "auroc": result.auroc.value,
+            "auroc_low": result.auroc.low,
+            "auroc_high": result.auroc.high,
+        }
+        run.decide(
+            result.verdict, numbers=run.metrics, policy="the 95 % interval of the AUROC lies above 0.5"
+        )
         run.show(report, evaluation_page(result, reference, against))
     return result.verdict
 
 
 @component
 def assess_fairness(
-    training: Input[Dataset], model: Input[Model], fairness: Output[Artifact], report: Output[HTML], task: str, seed: int = 1
+    training: Input[Dataset],
+    model: Input[Model],
+    fairness: Output[Artifact],
+    report: Output[HTML],
+    task: str,
+    seed: int = 1,
 ) -> str:
     """Audit the model over the task's groups on the held-out sites.
 
@@ -132,7 +147,9 @@ def assess_fairness(
     with step("assess-fairness", task=task, seed=seed) as run:
         rows = run.read_table(training).filter(pl.col("split") == HELD_OUT)
         policy = load_fairness_policy()
-        result = FairnessBiasDetectorOperator(load_task(task), policy).run(Bundle.load(run.read_folder(model)), rows)
+        result = FairnessBiasDetectorOperator(load_task(task), policy).run(
+            Bundle.load(run.read_folder(model)), rows
+        )
         run.write_json(fairness, result.as_dict())
         run.decide(
             result.verdict,

@@ -7,7 +7,11 @@ from components.base import component
 
 @component
 def quality_gate(
-    clean: Input[Dataset], validated: Output[Dataset], queries: Output[Dataset], report: Output[HTML], dataset: str = "clean"
+    clean: Input[Dataset],
+    validated: Output[Dataset],
+    queries: Output[Dataset],
+    report: Output[HTML],
+    dataset: str = "clean",
 ) -> str:
     """Judge the clean tables; pass them on, or fall back to the last validated version.
 
@@ -29,7 +33,7 @@ def quality_gate(
     with step("quality-gate", dataset=dataset) as run:
         result = ClinicalDataValidatorOperator().run(run.read(clean))
         run.write_table(queries, result.queries, table="quality/queries")
-        run.metrics |= {"score": result.score, "queries": result.queries.height}
+        run.metrics |= {"score": round(result.score, 2), "queries": result.queries.height}
         run.show(report, quality_page(result))
         decision = apply_gate(run, run.reference(clean), result, dataset)
         run.write_reference(validated, decision.snapshot)

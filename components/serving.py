@@ -49,7 +49,11 @@ def canary_release(
         run.write_json(canary, result.as_dict())
         run.decide(
             result.decision,
-            numbers={"steps": len(result.steps), "checks": len(result.checks), "reasons": "; ".join(result.reasons)},
+            numbers={
+                "steps": len(result.steps),
+                "checks": len(result.checks),
+                "reasons": "; ".join(result.reasons),
+            },
             policy={"name": "canary", "digest": result.policy_digest},
         )
         run.show(report, canary_page(result))

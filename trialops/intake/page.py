@@ -16,11 +16,15 @@ def intake_page(intake: Intake) -> Page:
     import polars as pl
 
     facts = trial_facts(intake.tables)
-    counts = {name: int(intake.dispositions[name].sum()) for name in ("read", "loaded", "quarantined", "ignored")}
+    counts = {
+        name: int(intake.dispositions[name].sum()) for name in ("read", "loaded", "quarantined", "ignored")
+    }
     balance = counts["loaded"] + counts["quarantined"] + counts["ignored"]
     columns = ("file", "domain", "read", "loaded", "quarantined", "ignored", "encoding", "reason")
     reasons = (
-        intake.quarantine.group_by("reason", "file").agg(pl.len().alias("rows")).sort("rows", "file", descending=[True, False])
+        intake.quarantine.group_by("reason", "file")
+        .agg(pl.len().alias("rows"))
+        .sort("rows", "file", descending=[True, False])
         if intake.quarantine.height
         else intake.quarantine.select("reason", "file").with_columns(rows=pl.lit(0))
     )
@@ -41,12 +45,21 @@ def intake_page(intake: Intake) -> Page:
     return Page(
         "Intake",
         [
-            Section("The trial as delivered", [Facts(shown), Table(("arm", "randomised"), list(arms.items()))]),
+            Section(
+                "The trial as delivered", [Facts(shown), Table(("arm", "randomised"), list(arms.items()))]
+            ),
             Section("Rows by file", [Table(columns, intake.dispositions.select(columns).rows())]),
-            Section("Quarantine", [Table(("reason", "file", "rows"), reasons.select("reason", "file", "rows").rows())]),
+            Section(
+                "Quarantine",
+                [Table(("reason", "file", "rows"), reasons.select("reason", "file", "rows").rows())],
+            ),
             Section(
                 "Why subjects left",
-                [Figure(plots.bars(list(facts["reasons"]), list(facts["reasons"].values()), xlabel="subjects"))]
+                [
+                    Figure(
+                        plots.bars(list(facts["reasons"]), list(facts["reasons"].values()), xlabel="subjects")
+                    )
+                ]
                 if facts.get("reasons")
                 else [Text("No disposition table was delivered.", quiet=True)],
             ),

@@ -123,6 +123,20 @@ def read_folder(
     return Intake(tables, bad, _dispositions(files, tables, bad), digest, study)
 
 
+def delivery_digest(folder: Path) -> str:
+    """SHA-256 over the names and contents of a delivery's files, without reading them as data.
+
+    Raises:
+        TrialOpsError: The folder does not exist or holds no .xpt file.
+    """
+    total = hashlib.sha256()
+    for path, _ in _find(folder):
+        with path.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        total.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
+    return total.hexdigest()
+
+
 def _find(folder: Path) -> list[tuple[Path, dt.date | None]]:
     """The .xpt files in reading order, each with the receipt date its correction folder names."""
     if not folder.is_dir():

@@ -1,0 +1,211 @@
+"""Candidates and bundles: repeatable to the bit, verified on load, light to serve."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from trialops.errors import TrialOpsError
+from trialops.models.bundle import Bundle
+from trialops.models.candidates import draw, fit_lightgbm, fit_logistic, usable_features
+from trialops.models.design_matrix import inputs, labels
+from trialops.models.task import Task
+
+PARAMS = {
+    "learning_rate": 0.1,
+    "num_leaves": 5,
+    "min_data_in_leaf": 10,
+    "feature_fraction": 0.8,
+    "lambda_l2": 1.0,
+}
+
+
+def bundle_of(kind: str, frame: pl.DataFrame, task: Task) -> tuple[Bundle, np.ndarray]:
+    x, y = inputs(frame, task.features), labels(frame)
+    keep, notes = usable_features(x, task.features)
+    names, x = tuple(task.features[k] for k in keep), x[:, keep]
+    common = {
+        "name": "m",
+        "kind": kind,
+        "features": names,
+        "threshold": 0.4,
+        "task": task.as_dict(),
+        "training": {"rows": len(y)},
+        "created_by": "run-1",
+        "notes": tuple(notes),
+    }
+    if kind == "lightgbm":
+        return Bundle(**common, params=PARAMS, booster=fit_lightgbm(x, y, PARAMS, 30, 7, names)), x
+    fitted = fit_logistic(x, y, {"C": 0.5, "l1_ratio": 0.5}, 7)
+    return Bundle(
+        **common,
+        params={},
+        fill=dict(zip(names, fitted["fill"], strict=True)),
+        centre=tuple(fitted["centre"]),
+        scale=tuple(fitted["scale"]),
+        coefficients=tuple(fitted["coefficients"]),
+        intercept=fitted["intercept"],
+    ), x
+
+
+@pytest.mark.parametrize("kind", ["logistic", "lightgbm"])
+def test_same_data_and_seed_same_bytes(
+    kind: str, trial_frame: pl.DataFrame, task: Task, tmp_path: Path
+) -> None:
+    folders = [bundle_of(kind, trial_frame, task)[0].save(tmp_path / name) for name in "ab"]
+    files = [{file.name: file.read_bytes() for file in folder.iterdir()} for folder in folders]
+    assert files[0] == files[1]
+    assert set(files[0]) == ({"bundle.json", "booster.lgb"} if kind == "lightgbm" else {"bundle.json"})
+
+
+@pytest.mark.parametrize("kind", ["logistic", "lightgbm"])
+def test_a_loaded_bundle_predicts_the_same(
+    kind: str, trial_frame: pl.DataFrame, task: Task, tmp_path: Path
+) -> None:
+    bundle, x = bundle_of(kind, trial_frame, task)
+    loaded = Bundle.load(bundle.save(tmp_path / "m"), digest=bundle.digest)
+    assert loaded.digest == bundle.digest
+    p = loaded.predict(x)
+    assert np.array_equal(p, bundle.predict(x))
+    assert ((p > 0) & (p < 1)).all()
+    assert np.isfinite(loaded.predict(np.full((1, x.shape[1]), np.nan))).all()
+    assert np.array_equal(loaded.predict(x[:1] * np.nan), loaded.predict(np.full((1, x.shape[1]), np.inf)))
+    assert loaded.predict(x[:0]).shape == (0,)
+
+
+def test_logistic_predictions_equal_scikit_learn(trial_frame: pl.DataFrame, task: Task) -> None:
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    x, y = inputs(trial_frame, ("age", "pulse", "ae_count")), labels(trial_frame)
+    fitted = fit_logistic(x, y, {"C": 0.5, "l1_ratio": 0.0}, 0)
+    pipeline = make_pipeline(
+        SimpleImputer(strategy="median"),
+        StandardScaler(),
+        LogisticRegression(C=0.5, solver="newton-cholesky", tol=1e-8),
+    )
+    names = ("age", "pulse", "ae_count")
+    bundle = Bundle(
+        "m",
+        "logistic",
+        names,
+        0.5,
+        {},
+        {},
+        "",
+        {},
+        dict(zip(names, fitted["fill"], strict=True)),
+        tuple(fitted["centre"]),
+        tuple(fitted["scale"]),
+        tuple(fitted["coefficients"]),
+        fitted["intercept"],
+    )
+    assert np.allclose(bundle.predict(x), pipeline.fit(x, y).predict_proba(x)[:, 1], atol=1e-10)
+
+
+def test_native_lightgbm_predictions_equal_the_package(trial_frame: pl.DataFrame, task: Task) -> None:
+    import lightgbm
+
+    bundle, x = bundle_of("lightgbm", trial_frame, task)
+    assert bundle._trees._package is None
+    assert np.array_equal(bundle.predict(x), lightgbm.Booster(model_str=bundle.booster).predict(x))
+
+
+def test_predicting_imports_neither_pandas_nor_scikit_learn(
+    trial_frame: pl.DataFrame, task: Task, tmp_path: Path
+) -> None:
+    bundle, x = bundle_of("lightgbm", trial_frame, task)
+    bundle.save(tmp_path / "m")
+    code = (
+        "import sys, numpy as np; from trialops.models.bundle import Bundle; b = Bundle.load(sys.argv[1]);"
+        "b.predict(np.zeros((1, len(b.features))));"
+        "print(sorted({'pandas', 'sklearn', 'lightgbm', 'polars', 'scipy'} & set(sys.modules)))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "m")], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "[]"
+
+
+def test_alteration_is_noticed(trial_frame: pl.DataFrame, task: Task, tmp_path: Path) -> None:
+    bundle, _ = bundle_of("lightgbm", trial_frame, task)
+    folder = bundle.save(tmp_path / "m")
+    with pytest.raises(TrialOpsError, match="not the one registered"):
+        Bundle.load(folder, digest="0" * 64)
+    content = json.loads((folder / "bundle.json").read_text())
+    (folder / "bundle.json").write_text(json.dumps({**content, "threshold": 0.9}))
+    with pytest.raises(TrialOpsError, match="altered"):
+        Bundle.load(folder)
+    (folder / "bundle.json").write_text(json.dumps({**content, "format": 2}))
+    with pytest.raises(TrialOpsError, match="format 2"):
+        Bundle.load(folder)
+    bundle.save(folder)
+    text = (folder / "booster.lgb").read_text()
+    (folder / "booster.lgb").write_text(text.replace("leaf_value=", "leaf_value=0.5 ", 1))
+    with pytest.raises(TrialOpsError, match="altered"):
+        Bundle.load(folder)
+    (folder / "booster.lgb").unlink()
+    with pytest.raises(TrialOpsError, match="incomplete"):
+        Bundle.load(folder)
+    with pytest.raises(TrialOpsError, match="no model bundle"):
+        Bundle.load(tmp_path / "elsewhere")
+
+
+def test_wrong_width_is_refused(trial_frame: pl.DataFrame, task: Task) -> None:
+    bundle, x = bundle_of("logistic", trial_frame, task)
+    for wrong in (x[:, 1:], x[0]):
+        with pytest.raises(TrialOpsError, match=f"takes {len(bundle.features)} features"):
+            bundle.predict(wrong)
+
+
+def test_a_digest_does_not_depend_on_the_folder(
+    trial_frame: pl.DataFrame, task: Task, tmp_path: Path
+) -> None:
+    bundle, _ = bundle_of("logistic", trial_frame, task)
+    assert Bundle.load(bundle.save(tmp_path / "x" / "y")).digest == bundle.digest
+
+
+def test_useless_features_are_dropped_with_a_note() -> None:
+    nan = np.nan
+    x = np.array([[1, nan, 2, nan, 5.0], [2, nan, 2, 3, nan], [3, nan, 2, 3, 6]])
+    keep, notes = usable_features(x, list("abcde"))
+    assert keep == [0, 4]
+    assert notes == [
+        "b: dropped, all 3 values missing",
+        "c: dropped, constant",
+        "d: dropped, constant where known (1 missing)",
+    ]
+
+
+def test_configurations_are_drawn_from_the_seed_alone() -> None:
+    one, rounds = draw(20, 4)
+    assert draw(20, 4) == (one, rounds)
+    assert draw(20, 5)[0] != one
+    kinds = [candidate.kind for candidate in one]
+    assert (kinds.count("logistic"), kinds.count("lightgbm")) == (8, 12)
+    assert [candidate.number for candidate in one] == list(range(20))
+    trees = [c.params for c in one if c.kind == "lightgbm"]
+    assert len({tuple(p.items()) for p in trees}) == 12
+    assert all(0.02 <= p["learning_rate"] <= 0.15 and 3 <= p["num_leaves"] <= 15 for p in trees)
+    assert {c.kind for c in draw(2, 0)[0]} == {"logistic", "lightgbm"}
+    assert len(draw(1, 0)[0]) == 1
+
+
+def test_a_bad_space_is_refused(tmp_path: Path) -> None:
+    from trialops.models.candidates import SPACE
+
+    path = tmp_path / "space.yaml"
+    path.write_text(
+        SPACE.read_text().replace("{low: 0.001, high: 10.0, log: true}", "{low: 10.0, high: 1.0}")
+    )
+    with pytest.raises(TrialOpsError) as error:
+        draw(4, 0, path)
+    assert error.value.where.endswith("key logistic.C.low")

@@ -1,0 +1,1 @@
+"""Models of a trial: task, site split, search, bundle, evaluation, fairness, comparison, model card."""

@@ -1,0 +1,309 @@
+"""What a search may try, and how one candidate is fitted and scored.
+
+Two families: penalised logistic regression (median fill and standardisation kept in the bundle) and LightGBM.
+Every fit is a function of data, parameters and seed only: one thread, fixed row order, no clock.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trialops.models.task import Reader, read_yaml
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from trialops.models.split import Folds
+
+SPACE = Path(__file__).parent / "search_space.yaml"
+KINDS = ("logistic", "lightgbm")
+BASELINE_PARAMS: Mapping[str, float] = {"C": 1.0, "l1_ratio": 0.0}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One configuration to try.
+
+    Attributes:
+        number: Position in the drawn list; ties between equal scores go to the lower one.
+        kind: "logistic" or "lightgbm".
+        params: Hyperparameters.
+    """
+
+    number: int
+    kind: str
+    params: Mapping[str, float | int]
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Most boosting rounds, and how many without improvement end the fit."""
+
+    most: int
+    patience: int
+
+
+@dataclass(frozen=True)
+class Score:
+    """Cross-validated score of a candidate.
+
+    Attributes:
+        log_loss: Mean negative log likelihood per subject over the out-of-fold predictions, natural log.
+            Lower is better.
+        auroc: Mean area under the ROC curve over folds; second opinion, not the objective.
+        rounds: Boosting rounds chosen; 0 for logistic.
+        out_of_fold: Prediction of each row by the model that did not see its site, shape (n,).
+    """
+
+    log_loss: float
+    auroc: float
+    rounds: int
+    out_of_fold: np.ndarray
+
+
+def draw(trials: int, seed: int, space: Path = SPACE) -> tuple[list[Candidate], Rounds]:
+    """Draw every configuration of a search before it starts.
+
+    Each family gets its share of the trials. Its first point is the declared one, the others are a scrambled
+    Sobol sequence (Optuna's QMC sampler), which fills a space of a few dimensions more evenly than random
+    draws of the same number.
+
+    Args:
+        trials: Number of configurations, at least 1.
+        seed: Seed of the sequence.
+        space: YAML file of the space.
+
+    Returns:
+        The configurations, numbered, and the limits on boosting rounds.
+
+    Raises:
+        TrialOpsError: The file is missing or malformed.
+    """
+    reader = Reader(read_yaml(space), space)
+    shares = {kind: reader.section(kind).number("share", 0.0, 1.0) for kind in KINDS}
+    limits = reader.section("rounds")
+    rounds = Rounds(limits.whole("most", 1, 100_000), limits.whole("patience", 1, 100_000))
+    counts = {"logistic": round(trials * shares["logistic"] / (sum(shares.values()) or 1.0))}
+    if trials > 1 and shares["logistic"] > 0 and shares["lightgbm"] > 0:
+        counts["logistic"] = min(max(counts["logistic"], 1), trials - 1)
+    counts["lightgbm"] = trials - counts["logistic"]
+    drawn = {kind: _draw_kind(reader.section(kind), counts[kind], seed) for kind in KINDS}
+    # alternate the families, so that a search cut short has tried both
+    queue = sorted((position, kind) for kind in KINDS for position in range(counts[kind]))
+    return [Candidate(n, kind, drawn[kind][position]) for n, (position, kind) in enumerate(queue)], rounds
+
+
+def _draw_kind(reader: Reader, count: int, seed: int) -> list[dict[str, float | int]]:
+    import optuna
+
+    first = dict(reader.get("first", dict))
+    ranges: dict[str, optuna.distributions.BaseDistribution] = {}
+    for name in first:
+        entry = reader.section(name)
+        if "choices" in entry.content:
+            ranges[name] = optuna.distributions.IntDistribution(0, len(entry.get("choices", list)) - 1)
+            continue
+        low, high = entry.get("low", (int, float)), entry.get("high", (int, float))
+        log = bool(entry.content.get("log", False))
+        if not low < high:
+            raise entry.refuse("low", "The low end must lie below the high end.", "Correct the range.")
+        whole = isinstance(low, int) and isinstance(high, int)
+        kind = optuna.distributions.IntDistribution if whole else optuna.distributions.FloatDistribution
+        ranges[name] = kind(low, high, log=log)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = optuna.samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
+        study = optuna.create_study(sampler=sampler)
+        points = [first]
+        # the sampler learns the space from its first finished trial, which it draws at random: not counted
+        for _ in range(count):
+            trial = study.ask(ranges)
+            study.tell(trial, 0.0)
+            if trial.number > 0:
+                points.append({name: _decode(reader, name, value) for name, value in trial.params.items()})
+    return points[:count]
+
+
+def _decode(reader: Reader, name: str, value: float | int) -> float | int:
+    choices = reader.content[name].get("choices")
+    return choices[int(value)] if choices else value
+
+
+def usable_features(x: np.ndarray, features: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Leave out features that carry nothing.
+
+    Args:
+        x: Training matrix of shape (n, p).
+        features: Names of its columns.
+
+    Returns:
+        Positions kept, and one note per feature dropped.
+    """
+    import numpy as np
+
+    keep, notes = [], []
+    for position, name in enumerate(features):
+        known = x[~np.isnan(x[:, position]), position]
+        if known.size == 0:
+            notes.append(f"{name}: dropped, all {len(x)} values missing")
+        elif known.min() == known.max() and known.size == len(x):
+            notes.append(f"{name}: dropped, constant")
+        elif known.min() == known.max():
+            notes.append(f"{name}: dropped, constant where known ({len(x) - known.size} missing)")
+        else:
+            keep.append(position)
+    return keep, notes
+
+
+def fit_logistic(
+    x: np.ndarray, y: np.ndarray, params: Mapping[str, float | int], seed: int
+) -> dict[str, Any]:
+    """Fit penalised logistic regression on median-filled, standardised features.
+
+    Args:
+        x: Matrix of shape (n, p), NaN where missing.
+        y: Labels of shape (n,).
+        params: `C`, the inverse penalty, and `l1_ratio`, 0 (ridge) to 1 (lasso). The intercept is not
+            penalised.
+        seed: Seed of the elastic-net solver's row order.
+
+    Returns:
+        `fill`, `centre`, `scale`, `coefficients` (lists of p) and `intercept`.
+    """
+    import numpy as np
+    from sklearn.linear_model import LogisticRegression
+
+    known = ~np.isnan(x)
+    fill = np.array([np.median(x[known[:, j], j]) if known[:, j].any() else 0.0 for j in range(x.shape[1])])
+    filled = np.where(known, x, fill)
+    centre, scale = filled.mean(axis=0), filled.std(axis=0)
+    scale[scale == 0] = 1.0
+    ratio = float(params["l1_ratio"])
+    solver = (
+        {"solver": "newton-cholesky", "tol": 1e-8}
+        if ratio == 0
+        else {"solver": "saga", "tol": 1e-5, "max_iter": 5000}
+    )
+    model = LogisticRegression(C=float(params["C"]), l1_ratio=ratio, random_state=seed, **solver)
+    model.fit((filled - centre) / scale, y)
+    return {
+        "fill": fill.tolist(),
+        "centre": centre.tolist(),
+        "scale": scale.tolist(),
+        "coefficients": model.coef_[0].tolist(),
+        "intercept": float(model.intercept_[0]),
+    }
+
+
+def predict_logistic(fitted: Mapping[str, Any], x: np.ndarray) -> np.ndarray:
+    """Probabilities of shape (n,) from what `fit_logistic` returned."""
+    import numpy as np
+
+    filled = np.where(np.isnan(x), np.array(fitted["fill"]), x)
+    scaled = (filled - np.array(fitted["centre"])) / np.array(fitted["scale"])
+    return 1 / (1 + np.exp(-(scaled @ np.array(fitted["coefficients"]) + fitted["intercept"])))
+
+
+def lightgbm_params(params: Mapping[str, float | int], seed: int) -> dict[str, Any]:
+    """LightGBM parameters that make a fit repeatable to the bit."""
+    return {
+        **params,
+        "objective": "binary",
+        "metric": "binary_logloss",
+        "seed": seed,
+        "deterministic": True,
+        "force_row_wise": True,
+        "num_threads": 1,
+        "feature_pre_filter": False,
+        "verbosity": -1,
+    }
+
+
+def fit_lightgbm(
+    x: np.ndarray,
+    y: np.ndarray,
+    params: Mapping[str, float | int],
+    rounds: int,
+    seed: int,
+    features: Sequence[str],
+) -> str:
+    """Fit LightGBM for a fixed number of rounds.
+
+    Returns:
+        The model in LightGBM's text form.
+    """
+    import lightgbm
+
+    data = lightgbm.Dataset(x, label=y, feature_name=list(features), free_raw_data=False)
+    return lightgbm.train(
+        lightgbm_params(params, seed), data, num_boost_round=max(rounds, 1)
+    ).model_to_string()
+
+
+def cross_validate(
+    candidate: Candidate, x: np.ndarray, y: np.ndarray, folds: Folds, rounds: Rounds, seed: int
+) -> Score:
+    """Score a candidate by site-grouped cross-validation.
+
+    LightGBM runs all folds round by round; one number of rounds, the one with the lowest mean validation
+    loss, serves every fold and the final refit.
+
+    Args:
+        candidate: What to score.
+        x: Training matrix of shape (n, p).
+        y: Labels of shape (n,).
+        folds: Folds by site.
+        rounds: Limits on boosting rounds.
+        seed: Seed of the fits.
+
+    Returns:
+        The score, with the out-of-fold predictions.
+    """
+    import numpy as np
+
+    out = np.empty(len(y), dtype=np.float64)
+    chosen = 0
+    parts = [(np.flatnonzero(folds.fold != k), np.flatnonzero(folds.fold == k)) for k in range(folds.count)]
+    if candidate.kind == "logistic":
+        for rest, part in parts:
+            out[part] = predict_logistic(fit_logistic(x[rest], y[rest], candidate.params, seed), x[part])
+    else:
+        import lightgbm
+
+        result = lightgbm.cv(
+            lightgbm_params(candidate.params, seed),
+            lightgbm.Dataset(x, label=y, free_raw_data=False),
+            num_boost_round=rounds.most,
+            folds=parts,
+            callbacks=[lightgbm.early_stopping(rounds.patience, verbose=False)],
+            return_cvbooster=True,
+        )
+        boosters = result["cvbooster"]
+        chosen = max(int(boosters.best_iteration), 1)
+        for (_, part), booster in zip(parts, boosters.boosters, strict=True):
+            out[part] = booster.predict(x[part], num_iteration=chosen, num_threads=1)
+    return Score(log_loss(y, out), fold_auroc(y, out, folds), chosen, out)
+
+
+def log_loss(y: np.ndarray, p: np.ndarray) -> float:
+    """Mean negative log likelihood, natural log; probabilities are kept 1e-15 away from 0 and 1."""
+    import numpy as np
+
+    p = np.clip(p, 1e-15, 1 - 1e-15)
+    return float(-np.mean(np.where(y == 1, np.log(p), np.log1p(-p))))
+
+
+def fold_auroc(y: np.ndarray, p: np.ndarray, folds: Folds) -> float:
+    """Mean AUROC over the folds that hold both classes; NaN when none does."""
+    import numpy as np
+
+    from trialops.models.discrimination import auroc
+
+    areas = [auroc(y[folds.fold == k], p[folds.fold == k]) for k in range(folds.count)]
+    known = [area for area in areas if not np.isnan(area)]
+    return float(np.mean(known)) if known else float("nan")
