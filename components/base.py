@@ -72,9 +72,7 @@ def harden(
     task.set_retry(retries, backoff_duration="10s", backoff_factor=2.0, backoff_max_duration="300s")
     kubernetes.set_timeout(task, timeout_seconds)
     kubernetes.set_security_context(task, run_as_user=RUN_AS, run_as_group=RUN_AS, run_as_non_root=True)
-    kubernetes.use_field_path_as_env(
-        task, env_name="TRIALOPS_RUN_ID", field_path="metadata.labels['pipeline/runid']"
-    )
+    kubernetes.use_field_path_as_env(task, env_name="TRIALOPS_RUN_ID", field_path="metadata.labels['pipeline/runid']")
     kubernetes.use_config_map_as_env(
         task,
         config_map_name=SETTINGS_CONFIG_MAP,

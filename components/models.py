@@ -105,9 +105,7 @@ def evaluate_model(
             "auroc_low": result.auroc.low,
             "auroc_high": result.auroc.high,
         }
-        run.decide(
-            result.verdict, numbers=run.metrics, policy="the 95 % interval of the AUROC lies above 0.5"
-        )
+        run.decide(result.verdict, numbers=run.metrics, policy="the 95 % interval of the AUROC lies above 0.5")
         run.show(report, evaluation_page(result, reference, against))
     return result.verdict
 
@@ -147,9 +145,7 @@ def assess_fairness(
     with step("assess-fairness", task=task, seed=seed) as run:
         rows = run.read_table(training).filter(pl.col("split") == HELD_OUT)
         policy = load_fairness_policy()
-        result = FairnessBiasDetectorOperator(load_task(task), policy).run(
-            Bundle.load(run.read_folder(model)), rows
-        )
+        result = FairnessBiasDetectorOperator(load_task(task), policy).run(Bundle.load(run.read_folder(model)), rows)
         run.write_json(fairness, result.as_dict())
         run.decide(
             result.verdict,

@@ -6,9 +6,7 @@ from components.base import component
 
 
 @component
-def deidentify(
-    raw: Input[Dataset], clean: Output[Dataset], withheld: Output[Dataset], report: Output[HTML]
-) -> int:
+def deidentify(raw: Input[Dataset], clean: Output[Dataset], withheld: Output[Dataset], report: Output[HTML]) -> int:
     """De-identify under HIPAA_COMPLIANCE_MODE; fails closed.
 
     Args:

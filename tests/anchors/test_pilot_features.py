@@ -16,8 +16,17 @@ from trialops.features.views import FeatureViews, feature_views
 from trialops.models.task import load_task
 
 DOMAINS = ("dm", "ae", "lb", "vs", "ex", "ds", "sv", "cm", "mh")
-KNOWN = {"DM": "DMDTC", "AE": "AEDTC", "LB": "LBDTC", "VS": "VSDTC", "EX": "EXSTDTC", "DS": "DSDTC", "SV": "SVSTDTC",
-         "CM": "CMDTC", "MH": "MHDTC"}  # fmt: skip
+KNOWN = {
+    "DM": "DMDTC",
+    "AE": "AEDTC",
+    "LB": "LBDTC",
+    "VS": "VSDTC",
+    "EX": "EXSTDTC",
+    "DS": "DSDTC",
+    "SV": "SVSTDTC",
+    "CM": "CMDTC",
+    "MH": "MHDTC",
+}
 NOT_DAYS = ("BRTHDTC", "RFSTDTC", "RFICDTC")
 
 
@@ -34,7 +43,9 @@ def clean(folder: Path) -> dict[str, pl.DataFrame]:
     """Study days from dates, and the day each row was collected; a stand-in for de-identification."""
     import pyreadstat
 
-    raw = {d.upper(): pl.from_pandas(pyreadstat.read_xport(str(folder / f"{d}.xpt"))[0], nan_to_null=True) for d in DOMAINS}
+    raw = {
+        d.upper(): pl.from_pandas(pyreadstat.read_xport(str(folder / f"{d}.xpt"))[0], nan_to_null=True) for d in DOMAINS
+    }
     dated = {n: [c for c in f.columns if c.endswith("DTC") and c not in NOT_DAYS] for n, f in raw.items()}
     contact = pl.concat([f.select("USUBJID", date(c).alias("d")) for n, f in raw.items() for c in dated[n]])
     first = contact.group_by("USUBJID").agg(pl.col("d").min())
@@ -74,7 +85,11 @@ def test_flow_of_subjects(pilot: dict[str, pl.DataFrame]) -> None:
 
 def test_labels_agree_with_the_source(pilot: dict[str, pl.DataFrame]) -> None:
     ds = pilot["DS"].filter((pl.col("DSCAT") == "DISPOSITION EVENT") & (pl.col("DSSTDY") > 28))
-    ends = pilot["EX"].group_by("USUBJID").agg(pl.col("EXENDY").max().alias("end"), pl.col("EXENDY").is_null().any().alias("open"))
+    ends = (
+        pilot["EX"]
+        .group_by("USUBJID")
+        .agg(pl.col("EXENDY").max().alias("end"), pl.col("EXENDY").is_null().any().alias("open"))
+    )
     ds = ds.join(ends, on="USUBJID").filter(pl.col("open") | (pl.col("end") >= 28))
     want = dict(ds.select("USUBJID", (pl.col("DSDECOD") != "COMPLETED").cast(pl.Int8)).iter_rows())
     got = label(pilot, load_task()).filter(pl.col("excluded").is_null())
@@ -84,13 +99,17 @@ def test_labels_agree_with_the_source(pilot: dict[str, pl.DataFrame]) -> None:
 def test_nothing_is_left_out_unsaid(pilot: dict[str, pl.DataFrame], views: FeatureViews) -> None:
     assert views.notes == ()
     assert views["demographics"].height == 306
-    supine = pilot["VS"].filter((pl.col("VSTESTCD") == "SYSBP") & (pl.col("VSPOS") == "SUPINE"))
-    assert views["vitals"].height == supine.select("USUBJID", "VSDY").n_unique() == 2736
+    resting = pilot["VS"].filter((pl.col("VSPOS") != "STANDING") & pl.col("VSSTRESN").is_not_null())
+    assert views["vitals"].height == resting.select("USUBJID", "KNOWNDY").n_unique() == 2736
 
 
-def test_last_values_at_the_landmark_are_those_in_the_source(pilot: dict[str, pl.DataFrame], views: FeatureViews) -> None:
+def test_last_values_at_the_landmark_are_those_in_the_source(
+    pilot: dict[str, pl.DataFrame], views: FeatureViews
+) -> None:
     moment = study_time.timestamp_of(28)
-    latest = views["labs"].filter(pl.col("event_timestamp") <= moment).group_by("subject_id", maintain_order=True).last()
+    latest = (
+        views["labs"].filter(pl.col("event_timestamp") <= moment).group_by("subject_id", maintain_order=True).last()
+    )
     rows = pilot["LB"].filter((pl.col("LBTESTCD") == "CREAT") & (pl.col("LBDY") <= 28)).sort("USUBJID", "LBDY", "LBSEQ")
     want = rows.group_by("USUBJID", maintain_order=True).agg(pl.col("LBSTRESN").last())
     both = latest.join(want, left_on="subject_id", right_on="USUBJID")

@@ -28,8 +28,7 @@ def disturbed(tables: dict[str, pl.DataFrame], landmark: int, seed: int) -> dict
         if future.height and name != "DM":
             keys = KEPT | {event, f"{name}SEQ", "VISITNUM"}
             future = future.with_columns(
-                future[c].gather(pl.Series(rng.permutation(future.height)))
-                for c in future.columns if c not in keys
+                future[c].gather(pl.Series(rng.permutation(future.height))) for c in future.columns if c not in keys
             )
             future = future.filter(pl.Series(rng.random(future.height) > 0.3))
             extra = past.sample(fraction=0.3, with_replacement=True, seed=seed).with_columns(

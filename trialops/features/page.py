@@ -42,7 +42,11 @@ def training_page(assembly: Assembly, task: Task) -> Page:
     frame = assembly.training
     parts = (
         frame.group_by("split")
-        .agg(pl.col("site_id").n_unique().alias("sites"), pl.len().alias("subjects"), pl.col("label").sum().cast(pl.Int64).alias("events"))
+        .agg(
+            pl.col("site_id").n_unique().alias("sites"),
+            pl.len().alias("subjects"),
+            pl.col("label").sum().cast(pl.Int64).alias("events"),
+        )
         .sort("split", descending=True)
         .with_columns((pl.col("events") / pl.col("subjects")).alias("share"))
     )

@@ -57,9 +57,7 @@ class TextBooster:
             self._package = lightgbm.Booster(model_str=text)
             return
         handle, rounds = ctypes.c_void_p(), ctypes.c_int()
-        self._call(
-            "LGBM_BoosterLoadModelFromString", text.encode(), ctypes.byref(rounds), ctypes.byref(handle)
-        )
+        self._call("LGBM_BoosterLoadModelFromString", text.encode(), ctypes.byref(rounds), ctypes.byref(handle))
         self._handle = handle
 
     def _call(self, name: str, *arguments: Any) -> None:

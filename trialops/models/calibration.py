@@ -185,9 +185,7 @@ def calibration(y: np.ndarray, p: np.ndarray, *, bins: int = 10, level: float = 
     for part in np.array_split(np.argsort(p, kind="stable"), max(1, min(bins, len(y) // 10))):
         events = int(y[part].sum())
         points.append(CurvePoint(float(p[part].mean()), wilson(events, len(part), level), len(part), events))
-    return Calibration(
-        intercept, slope, ici, e50, e90, float(y.mean()), float(p.mean()), tuple(points), tuple(notes)
-    )
+    return Calibration(intercept, slope, ici, e50, e90, float(y.mean()), float(p.mean()), tuple(points), tuple(notes))
 
 
 def brier(y: np.ndarray, p: np.ndarray) -> float:

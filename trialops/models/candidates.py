@@ -160,9 +160,7 @@ def usable_features(x: np.ndarray, features: Sequence[str]) -> tuple[list[int], 
     return keep, notes
 
 
-def fit_logistic(
-    x: np.ndarray, y: np.ndarray, params: Mapping[str, float | int], seed: int
-) -> dict[str, Any]:
+def fit_logistic(x: np.ndarray, y: np.ndarray, params: Mapping[str, float | int], seed: int) -> dict[str, Any]:
     """Fit penalised logistic regression on median-filled, standardised features.
 
     Args:
@@ -185,9 +183,7 @@ def fit_logistic(
     scale[scale == 0] = 1.0
     ratio = float(params["l1_ratio"])
     solver = (
-        {"solver": "newton-cholesky", "tol": 1e-8}
-        if ratio == 0
-        else {"solver": "saga", "tol": 1e-5, "max_iter": 5000}
+        {"solver": "newton-cholesky", "tol": 1e-8} if ratio == 0 else {"solver": "saga", "tol": 1e-5, "max_iter": 5000}
     )
     model = LogisticRegression(C=float(params["C"]), l1_ratio=ratio, random_state=seed, **solver)
     model.fit((filled - centre) / scale, y)
@@ -240,9 +236,7 @@ def fit_lightgbm(
     import lightgbm
 
     data = lightgbm.Dataset(x, label=y, feature_name=list(features), free_raw_data=False)
-    return lightgbm.train(
-        lightgbm_params(params, seed), data, num_boost_round=max(rounds, 1)
-    ).model_to_string()
+    return lightgbm.train(lightgbm_params(params, seed), data, num_boost_round=max(rounds, 1)).model_to_string()
 
 
 def cross_validate(

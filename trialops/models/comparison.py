@@ -147,9 +147,7 @@ def compare_predictions(
     )
 
 
-def compare(
-    new: Bundle, other: Bundle, held_out: Any, *, role: str = "champion", level: float = 0.95
-) -> Comparison:
+def compare(new: Bundle, other: Bundle, held_out: Any, *, role: str = "champion", level: float = 0.95) -> Comparison:
     """Compare two bundles on the same held-out subjects.
 
     Args:
@@ -206,8 +204,7 @@ def decide(
     ):
         if estimate and not math.isclose(estimate.level, policy.confidence_level):
             raise TrialOpsError(
-                f"The {name} has {estimate.level:.0%} intervals; "
-                f"the policy asks for {policy.confidence_level:.0%}.",
+                f"The {name} has {estimate.level:.0%} intervals; the policy asks for {policy.confidence_level:.0%}.",
                 where=f"policy {policy.name}, key confidence_level",
                 fix="Evaluate and compare at the policy's level.",
             )
@@ -216,9 +213,7 @@ def decide(
     found.append(_fair(fairness, policy))
     actions = {action for action, _ in found}
     action = next((a for a in ("reject", "unchanged", "hold") if a in actions), "promote")
-    return Decision(
-        action, tuple(reason for _, reason in found), policy.name, policy.digest, evaluation.digest
-    )
+    return Decision(action, tuple(reason for _, reason in found), policy.name, policy.digest, evaluation.digest)
 
 
 def _size(evaluation: Evaluation, policy: PromotionPolicy) -> tuple[str, Reason]:
@@ -250,11 +245,7 @@ def _against(
                 Reason("non-inferior", False, "no comparison with a model in use or the baseline was made"),
             )
         ]
-    if (
-        comparison.role == "champion"
-        and evaluation.digest
-        and comparison.comparator_digest == evaluation.digest
-    ):
+    if comparison.role == "champion" and evaluation.digest and comparison.comparator_digest == evaluation.digest:
         text = f"the trained model is the model in use (digest {evaluation.digest[:12]})"
         return [("unchanged", Reason("differs from the model in use", False, text))]
     margin, gap = policy.non_inferiority_margin, comparison.difference

@@ -203,9 +203,7 @@ def average_precision_interval(
         drawn.append(_weighted_precision(order, last, target, weights))
         done += size
     low, high = np.quantile(np.concatenate(drawn), [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(
-        value, float(low), float(high), f"bootstrap stratified by class, {replicates} replicates", level
-    )
+    return Estimate(value, float(low), float(high), f"bootstrap stratified by class, {replicates} replicates", level)
 
 
 def _tie_groups(y: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -217,9 +215,7 @@ def _tie_groups(y: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
     return order, np.append(np.flatnonzero(np.diff(ranked)), len(p) - 1), y[order].astype(np.float64)
 
 
-def _weighted_precision(
-    order: np.ndarray, last: np.ndarray, target: np.ndarray, weights: np.ndarray
-) -> np.ndarray:
+def _weighted_precision(order: np.ndarray, last: np.ndarray, target: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Average precision for each row of subject weights, shape (b, n) -> (b,)."""
     import numpy as np
 

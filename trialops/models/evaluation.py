@@ -156,9 +156,7 @@ def evaluate_predictions(
     import numpy as np
 
     if len(y) == 0:
-        raise TrialOpsError(
-            "There are no subjects to judge on.", where="held-out part", fix="Check the split."
-        )
+        raise TrialOpsError("There are no subjects to judge on.", where="held-out part", fix="Check the split.")
     if not (np.isfinite(p).all() and (p >= 0).all() and (p <= 1).all()):
         raise TrialOpsError(
             f"{int((~((p >= 0) & (p <= 1))).sum())} predictions are not probabilities.",

@@ -134,9 +134,7 @@ class FairnessReport:
         """The verdict in words, with the reason for each attribute."""
         parts = "; ".join(f"{a.attribute}: {a.verdict} ({a.reason})" for a in self.attributes)
         return (
-            f"Fairness: {self.verdict}. {parts}."
-            if parts
-            else f"Fairness: {self.verdict}. No attribute was audited."
+            f"Fairness: {self.verdict}. {parts}." if parts else f"Fairness: {self.verdict}. No attribute was audited."
         )
 
 
@@ -171,14 +169,10 @@ def audit_predictions(
     flag = p >= threshold
     reports = []
     for position, (attribute, raw) in enumerate(groups.items()):
-        group = np.array(
-            [NOT_RECORDED if v is None or v != v else str(v) for v in raw.tolist()], dtype=object
-        )
+        group = np.array([NOT_RECORDED if v is None or v != v else str(v) for v in raw.tolist()], dtype=object)
         levels = list(dict.fromkeys([*(declared or {}).get(attribute, ()), *sorted(set(group.tolist()))]))
         table = _fairlearn_table(y, flag, group)
-        rows = tuple(
-            _group_row(level, y, p, flag, group == level, table.get(level, {}), policy) for level in levels
-        )
+        rows = tuple(_group_row(level, y, p, flag, group == level, table.get(level, {}), policy) for level in levels)
         assessable = [row for row in rows if row.assessable]
         cells = [_confusion(y, flag, group == row.level) for row in assessable]
         gaps = _gaps(np.array(cells), policy, [policy.seed, position]) if len(assessable) > 1 else ()
@@ -189,9 +183,7 @@ def audit_predictions(
         f"rates: Wilson; gaps: bootstrap stratified by group, {policy.replicates} replicates, "
         f"{policy.confidence_level:.0%} simultaneous over pairs of groups and both error rates"
     )
-    return FairnessReport(
-        model, digest, threshold, tuple(reports), overall, method, policy.name, policy.digest
-    )
+    return FairnessReport(model, digest, threshold, tuple(reports), overall, method, policy.name, policy.digest)
 
 
 def _confusion(y: np.ndarray, flag: np.ndarray, part: np.ndarray) -> tuple[int, int, int, int]:
@@ -220,8 +212,7 @@ def _fairlearn_table(y: np.ndarray, flag: np.ndarray, group: np.ndarray) -> dict
         warnings.simplefilter("ignore")
         frame = MetricFrame(metrics=metrics, y_true=y, y_pred=flag.astype(int), sensitive_features=group)
     return {
-        str(level): {str(k): float(v) for k, v in row.items()}
-        for level, row in frame.by_group.to_dict("index").items()
+        str(level): {str(k): float(v) for k, v in row.items()} for level, row in frame.by_group.to_dict("index").items()
     }
 
 
@@ -310,15 +301,11 @@ def _gaps(cells: np.ndarray, policy: FairnessPolicy, seed: list[int]) -> tuple[G
             "stratified multinomial bootstrap, simultaneous",
             policy.confidence_level,
         )
-        gaps.append(
-            Gap(name, estimate, limit, FAIL if lower > limit else PASS if upper < limit else INSUFFICIENT)
-        )
+        gaps.append(Gap(name, estimate, limit, FAIL if lower > limit else PASS if upper < limit else INSUFFICIENT))
     return tuple(gaps)
 
 
-def _attribute_verdict(
-    rows: Sequence[GroupRow], gaps: Sequence[Gap], policy: FairnessPolicy
-) -> tuple[str, str]:
+def _attribute_verdict(rows: Sequence[GroupRow], gaps: Sequence[Gap], policy: FairnessPolicy) -> tuple[str, str]:
     unassessable = [row for row in rows if not row.assessable]
     listed = f"{len(unassessable)} of {len(rows)} groups not assessable" if unassessable else ""
     failed = [gap for gap in gaps if gap.verdict == FAIL]

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from trialops.models.task import Task
 
 Item = dict[str, Any]
-LEAST_FOR_CALIBRATION = (
-    100  # events and non-events a calibration curve needs, Van Calster et al. 2016 ask for 200
-)
+LEAST_FOR_CALIBRATION = 100  # events and non-events a calibration curve needs, Van Calster et al. 2016 ask for 200
 
 
 def model_card(
@@ -81,9 +79,7 @@ def as_markdown(card: dict[str, Any]) -> str:
 def _item(name: str, value: Any, text: str | None = None) -> Item:
     value = plain(value)
     if text is None:
-        text = (
-            f"{value:.3f}" if isinstance(value, float) else "not estimable" if value is None else str(value)
-        )
+        text = f"{value:.3f}" if isinstance(value, float) else "not estimable" if value is None else str(value)
     return {"name": name, "value": value, "text": text}
 
 
@@ -112,9 +108,7 @@ def _model(bundle: Bundle, search: SearchResult | None) -> list[Item]:
     items = [
         _item("Family", bundle.kind),
         _item("Inputs", bundle.features, ", ".join(bundle.features)),
-        _item(
-            "Hyperparameters", bundle.params, ", ".join(f"{k} = {v:.4g}" for k, v in bundle.params.items())
-        ),
+        _item("Hyperparameters", bundle.params, ", ".join(f"{k} = {v:.4g}" for k, v in bundle.params.items())),
         _item("Decision threshold", bundle.threshold),
         _item("Created by", bundle.created_by, bundle.created_by or "not recorded"),
     ]
@@ -124,9 +118,7 @@ def _model(bundle: Bundle, search: SearchResult | None) -> list[Item]:
             f"{search.log_loss:.3f} "
             f"(prespecified model {search.baseline_log_loss:.3f})"
         )
-        items.append(
-            _item("Search", {"log_loss": search.log_loss, "baseline": search.baseline_log_loss}, text)
-        )
+        items.append(_item("Search", {"log_loss": search.log_loss, "baseline": search.baseline_log_loss}, text))
     return items
 
 
@@ -136,14 +128,12 @@ def _data(bundle: Bundle, evaluation: Evaluation, split: SiteSplit | None) -> li
         _item(
             "Trained on",
             training,
-            f"{training.get('rows')} subjects, {training.get('events')} events, "
-            f"{len(training.get('sites', ()))} sites",
+            f"{training.get('rows')} subjects, {training.get('events')} events, {len(training.get('sites', ()))} sites",
         ),
         _item(
             "Judged on",
             {"n": evaluation.n, "events": evaluation.events, "sites": evaluation.sites},
-            f"{evaluation.n} subjects, {evaluation.events} events, "
-            f"{evaluation.sites} sites not used in training",
+            f"{evaluation.n} subjects, {evaluation.events} events, {evaluation.sites} sites not used in training",
         ),
     ]
     if training.get("table"):
@@ -152,9 +142,7 @@ def _data(bundle: Bundle, evaluation: Evaluation, split: SiteSplit | None) -> li
         items.append(_item("Table", training["table"], text))
     if split is not None:
         items.append(
-            _item(
-                "Hold-out", split.share, f"{split.share:.0%} of subjects, by whole sites, seed {split.seed}"
-            )
+            _item("Hold-out", split.share, f"{split.share:.0%} of subjects, by whole sites, seed {split.seed}")
         )
     return items
 
@@ -217,15 +205,12 @@ def _limits(task: Task, bundle: Bundle, evaluation: Evaluation, fairness: Fairne
     smaller = min(evaluation.events, evaluation.n - evaluation.events)
     if smaller < LEAST_FOR_CALIBRATION:
         items.append(
-            _item(
-                "Calibration", smaller, f"{smaller} subjects in the smaller class: the curve is a rough guide"
-            )
+            _item("Calibration", smaller, f"{smaller} subjects in the smaller class: the curve is a rough guide")
         )
     if fairness.verdict != "pass":
         items.append(_item("Groups", fairness.verdict, "equal treatment of all groups has not been shown"))
     items += [
-        _item("Note", note)
-        for note in dict.fromkeys([*bundle.notes, *evaluation.notes, *evaluation.calibration.notes])
+        _item("Note", note) for note in dict.fromkeys([*bundle.notes, *evaluation.notes, *evaluation.calibration.notes])
     ]
     return items
 

@@ -36,9 +36,7 @@ class DecisionCurve:
         return plain(self)
 
 
-def net_benefit(
-    y: np.ndarray, p: np.ndarray, thresholds: np.ndarray, prevalence: float | None = None
-) -> np.ndarray:
+def net_benefit(y: np.ndarray, p: np.ndarray, thresholds: np.ndarray, prevalence: float | None = None) -> np.ndarray:
     """Net benefit of acting where the prediction reaches the threshold.
 
     Args:

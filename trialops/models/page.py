@@ -94,9 +94,7 @@ def fairness_page(report: FairnessReport, policy: FairnessPolicy) -> Page:
     """Groups, gaps and verdict per attribute."""
     sections = []
     for part in report.attributes:
-        gaps = [
-            (gap.metric.replace("_", " "), *_cells(gap.estimate), gap.limit, gap.verdict) for gap in part.gaps
-        ]
+        gaps = [(gap.metric.replace("_", " "), *_cells(gap.estimate), gap.limit, gap.verdict) for gap in part.gaps]
         groups = [
             (row.level, row.n, row.positives, row.negatives, str(row.true_positive_rate), str(row.false_positive_rate),
              str(row.ppv), "yes" if row.assessable else f"no: {row.why_not}")
@@ -123,18 +121,15 @@ def fairness_page(report: FairnessReport, policy: FairnessPolicy) -> Page:
 def decision_page(release: Release) -> Page:
     """The comparison and every rule that was read, met or not."""
     gap, other = release.comparison.difference, release.comparison
-    rules = [
-        (reason.rule, "met" if reason.met else "not met", reason.text) for reason in release.decision.reasons
-    ]
+    rules = [(reason.rule, "met" if reason.met else "not met", reason.text) for reason in release.decision.reasons]
     items: list[Any] = [Table(("rule", "", "numbers"), rules)]
-    if release.decision.action == "hold":
+    if release.waits:
         items.append(
-            Text(f"Approved by {', '.join(a['printed_name'] for a in release.approvals)}.")
-            if release.approvals
-            else Text(
-                f"An approver may sign this evidence (SHA-256 {release.to_sign}): trialops approve <run id>."
-            )
+            Text("A signature is all that is missing. An approver signs this evidence with: trialops approve <run>.")
         )
+        items.append(Text(f"SHA-256 of the evidence: {release.to_sign}", quiet=True))
+    for approval in release.approvals:
+        items.append(Text(f"Approved by {approval['printed_name']} ({approval['user_id']}), {approval['at']}."))
     return Page(
         "Comparison and decision",
         [

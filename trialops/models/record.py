@@ -70,10 +70,7 @@ def _restored(kind: Any, data: Any) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         hints = get_type_hints(kind)
         return kind(
-            **{
-                field.name: _restored(hints[field.name], data[field.name])
-                for field in dataclasses.fields(kind)
-            }
+            **{field.name: _restored(hints[field.name], data[field.name]) for field in dataclasses.fields(kind)}
         )
     if origin in (tuple, list):
         return origin(_restored(arguments[0], item) for item in data)

@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 
     from trialops.models.task import Task
     from trialops.stores.context import Step
+    from trialops.stores.objects import ObjectStore
     from trialops.stores.refs import Snapshot
     from trialops.stores.registry import Registered
 
 RECORD_KIND = "model release"
+DECIDING_STEP = "compare-with-champion"
 APPROVED = "approved"
 SERVING_PACKAGES = ("lightgbm", "numpy")
 STATES = {
@@ -50,6 +52,7 @@ class Release:
         decision: The action by the policy alone, with every rule.
         action: What happens: the policy's action, or ``promote`` where the only rule not met waits for a signature
             and an approver has signed.
+        waits: Whether a signature is all that is missing.
         to_sign: SHA-256 of the evidence an approver signs.
         approvals: Signatures that hold on that digest.
     """
@@ -57,6 +60,7 @@ class Release:
     comparison: Comparison
     decision: Decision
     action: str
+    waits: bool
     to_sign: str
     approvals: tuple[dict[str, Any], ...]
     promotion_policy: PromotionPolicy
@@ -81,6 +85,8 @@ class Release:
             "difference_high": gap.high,
             "not_met": "; ".join(reason.rule for reason in self.decision.reasons if not reason.met),
             "approvals": len(self.approvals),
+            "waits_for_signature": self.waits,
+            "to_sign": self.to_sign,
         }
 
     def policy(self) -> dict[str, str]:
@@ -149,11 +155,13 @@ def decide_release(
         }
     )
     approvals = _approvals(run, task.name, to_sign)
-    waits = {reason.rule for reason in decision.reasons if not reason.met} == {"fair"}
-    action = decision.action
-    if action == "hold" and waits and policy.fairness_insufficient == "hold_for_signature" and approvals:
-        action = "promote"
-    return Release(comparison, decision, action, to_sign, approvals, policy)
+    by_signature = (
+        decision.action == "hold"
+        and policy.fairness_insufficient == "hold_for_signature"
+        and {reason.rule for reason in decision.reasons if not reason.met} == {"fair"}
+    )
+    action = "promote" if by_signature and approvals else decision.action
+    return Release(comparison, decision, action, by_signature and not approvals, to_sign, approvals, policy)
 
 
 def _approvals(run: Step, task: str, digest: str) -> tuple[dict[str, Any], ...]:
@@ -164,10 +172,32 @@ def _approvals(run: Step, task: str, digest: str) -> tuple[dict[str, Any], ...]:
     return tuple(
         {key: value for key, value in asdict(signature).items() if key != "signature"}
         for signature in signatures.of(RECORD_KIND, task)
-        if signature.digest == digest
-        and signature.meaning == APPROVED
-        and signatures.verify(signature, digest)
+        if signature.digest == digest and signature.meaning == APPROVED and signatures.verify(signature, digest)
     )
+
+
+def evidence_to_sign(objects: ObjectStore, run_id: str) -> tuple[str, str]:
+    """Task and digest of the evidence a run's decision waits to have signed.
+
+    Raises:
+        TrialOpsError: The run made no decision, or none that waits for a signature.
+    """
+    try:
+        record = json.loads(objects.get(f"runs/{run_id}/steps/{DECIDING_STEP}/record.json"))
+    except KeyError:
+        raise TrialOpsError(
+            "The run made no release decision of its own",
+            where=f"run {run_id}",
+            fix="Give the run that compared the models: trialops runs",
+        ) from None
+    numbers = (record.get("decision") or {}).get("numbers", {})
+    if not numbers.get("waits_for_signature"):
+        raise TrialOpsError(
+            "The run's decision does not wait for a signature",
+            where=f"run {run_id}, step {DECIDING_STEP}",
+            fix="Its page says which rules were not met.",
+        )
+    return str(record["parameters"]["task"]), str(numbers["to_sign"])
 
 
 def register(
@@ -211,9 +241,7 @@ def register(
     )
 
 
-def conclude(
-    run: Step, task: str, version: str, outcome: str, comparison: Mapping[str, Any]
-) -> dict[str, Any]:
+def conclude(run: Step, task: str, version: str, outcome: str, comparison: Mapping[str, Any]) -> dict[str, Any]:
     """Move or keep the champion alias, and append to the promotion log.
 
     Returns:
@@ -224,11 +252,7 @@ def conclude(
     common = {"decision": decision, "actor": run.settings.who, "run_id": run.run_id, "engine": run.engine}
     registry = run.registry
     if outcome == "promote":
-        reason = (
-            "every rule met and the canary passed"
-            if not not_met
-            else "approved by signature; the canary passed"
-        )
+        reason = "every rule met and the canary passed" if not not_met else "approved by signature; the canary passed"
         registry.promote(task, version, reason=reason, **common)
     elif outcome == "rollback":
         reason = "the canary failed"

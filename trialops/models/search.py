@@ -310,9 +310,7 @@ def _baseline(
     candidate = Candidate(-1, "logistic", dict(BASELINE_PARAMS))
     score = cross_validate(candidate, x[:, columns], y, folds, rounds, seed)
     names, title = [features[k] for k in columns], f"{task.name}-baseline"
-    return fit_bundle(
-        candidate, x[:, columns], y, names, score, task, seed, name=title, notes=(), **common
-    ), score
+    return fit_bundle(candidate, x[:, columns], y, names, score, task, seed, name=title, notes=(), **common), score
 
 
 def _fold_scores(y: np.ndarray, p: np.ndarray, folds: Folds) -> tuple[FoldScore, ...]:

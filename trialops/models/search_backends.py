@@ -73,9 +73,7 @@ def run_trial(number: int, problem: Problem) -> Outcome:
     return Outcome(number, score.log_loss, score.auroc, score.rounds)
 
 
-def run_inprocess(
-    problem: Problem, storage: Path, *, workers: int, progress: Progress | None
-) -> list[Outcome]:
+def run_inprocess(problem: Problem, storage: Path, *, workers: int, progress: Progress | None) -> list[Outcome]:
     """Run the trials in threads of this process, recorded in an Optuna journal.
 
     Args:
@@ -94,16 +92,13 @@ def run_inprocess(
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage.mkdir(parents=True, exist_ok=True)
     journal = optuna.storages.JournalStorage(JournalFileBackend(str(storage / "optuna.journal")))
-    study = optuna.create_study(
-        study_name="search", storage=journal, load_if_exists=True, direction="minimize"
-    )
+    study = optuna.create_study(study_name="search", storage=journal, load_if_exists=True, direction="minimize")
     total = len(problem.candidates)
 
     def numbers(*states: TrialState) -> set[int]:
         found = study.get_trials(deepcopy=False, states=states)
         return {
-            int(t.params["number"] if "number" in t.params else t.system_attrs["fixed_params"]["number"])
-            for t in found
+            int(t.params["number"] if "number" in t.params else t.system_attrs["fixed_params"]["number"]) for t in found
         }
 
     waiting, done = numbers(TrialState.WAITING), numbers(TrialState.COMPLETE)
@@ -124,9 +119,7 @@ def run_inprocess(
             progress(f"trial {finished} of {total}", finished / total)
 
     if finished < total:
-        study.optimize(
-            objective, n_trials=total - finished, n_jobs=min(workers, total - finished), callbacks=[told]
-        )
+        study.optimize(objective, n_trials=total - finished, n_jobs=min(workers, total - finished), callbacks=[told])
     rows = {}
     for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         number = int(trial.params["number"])
@@ -163,9 +156,7 @@ def run_ray(
         experiment = str((storage / name).resolve())
         with _listening(progress, len(problem.candidates)) as resumed:
             if tune.Tuner.can_restore(experiment):
-                tuner = tune.Tuner.restore(
-                    experiment, trainable, resume_unfinished=True, restart_errored=True
-                )
+                tuner = tune.Tuner.restore(experiment, trainable, resume_unfinished=True, restart_errored=True)
                 resumed(sum("log_loss" in (result.metrics or {}) for result in tuner.get_results()))
             else:
                 tuner = tune.Tuner(
@@ -184,8 +175,7 @@ def run_ray(
             grid = tuner.fit()
         if grid.errors:
             raise TrialOpsError(
-                f"{len(grid.errors)} of {len(problem.candidates)} trials failed: "
-                f"{type(grid.errors[0]).__name__}.",
+                f"{len(grid.errors)} of {len(problem.candidates)} trials failed: {type(grid.errors[0]).__name__}.",
                 where=experiment,
                 fix="Read error.txt in the trial's folder there and run again: finished trials are kept.",
             )
@@ -198,8 +188,7 @@ def run_ray(
             fix="Delete this folder and run the search again.",
         )
     return [
-        Outcome(n, float(rows[n]["log_loss"]), float(rows[n]["auroc"]), int(rows[n]["rounds"]))
-        for n in sorted(rows)
+        Outcome(n, float(rows[n]["log_loss"]), float(rows[n]["auroc"]), int(rows[n]["rounds"])) for n in sorted(rows)
     ]
 
 

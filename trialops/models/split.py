@@ -154,9 +154,7 @@ def split_sites(frame: Any, task: Task, *, seed: int = 0, keep: Collection[str] 
     kept = np.isin(names, list(keep))
     best: tuple[float, int, np.ndarray] | None = None
     for attempt in range(ATTEMPTS):
-        order = np.array(
-            sorted(range(len(names)), key=lambda i: (not kept[i], _rank(seed, attempt, str(names[i]))))
-        )
+        order = np.array(sorted(range(len(names)), key=lambda i: (not kept[i], _rank(seed, attempt, str(names[i])))))
         held_rows, held_events = np.cumsum(rows[order])[:-1], np.cumsum(events[order])[:-1]
         feasible = (held_events > 0) & (held_events < held_rows)
         feasible &= (events.sum() - held_events > 0) & (events.sum() - held_events < total - held_rows)
@@ -182,8 +180,7 @@ def split_sites(frame: Any, task: Task, *, seed: int = 0, keep: Collection[str] 
     notes = []
     if best[0] > plan.tolerance:
         notes.append(
-            f"Held-out share {share:.3f} is outside {plan.hold_out_share:.2f} ± {plan.tolerance:.2f}: "
-            "sites are whole."
+            f"Held-out share {share:.3f} is outside {plan.hold_out_share:.2f} ± {plan.tolerance:.2f}: sites are whole."
         )
     if kept.any():
         notes.append(f"{int(kept.sum())} sites stay held out from an earlier split.")
@@ -235,16 +232,11 @@ def site_folds(frame: Any, task: Task, *, seed: int = 0) -> Folds:
             fold = fold_of[index]
             if _both_in_every_fold(fold, y, count):
                 if count < task.split.folds:
-                    notes.append(
-                        f"{count} folds instead of {task.split.folds}: every fold needs both outcomes."
-                    )
-                groups = tuple(
-                    tuple(str(names[i]) for i in range(len(names)) if fold_of[i] == k) for k in range(count)
-                )
+                    notes.append(f"{count} folds instead of {task.split.folds}: every fold needs both outcomes.")
+                groups = tuple(tuple(str(names[i]) for i in range(len(names)) if fold_of[i] == k) for k in range(count))
                 return Folds(fold, groups, tuple(notes))
     notes.append(
-        "Folds divide subjects, not sites: too few sites with both outcomes. "
-        "Scores are optimistic for a new site."
+        "Folds divide subjects, not sites: too few sites with both outcomes. Scores are optimistic for a new site."
     )
     subjects = values(frame, "subject_id").astype(str)
     ranked = np.array([int(_rank(seed, 0, subject)[:15], 16) for subject in subjects])

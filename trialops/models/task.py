@@ -12,9 +12,7 @@ from trialops.errors import TrialOpsError
 
 TASKS = Path(__file__).parent / "tasks"
 #: Words that give the treatment away. A blinded task may not have a feature whose name holds one of them.
-UNBLINDING = frozenset(
-    {"arm", "armcd", "actarm", "actarmcd", "dose", "dosage", "exdose", "treatment", "extrt", "drug"}
-)
+UNBLINDING = frozenset({"arm", "armcd", "actarm", "actarmcd", "dose", "dosage", "exdose", "treatment", "extrt", "drug"})
 THRESHOLD_RULES = ("youden", "prevalence", "fixed")
 
 
@@ -157,9 +155,7 @@ class Reader:
         kinds = kind if isinstance(kind, tuple) else (kind,)
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             names = " or ".join(k.__name__ for k in kinds)
-            raise self.refuse(
-                key, f"The value must be {names}, not {type(value).__name__}.", "Correct the value."
-            )
+            raise self.refuse(key, f"The value must be {names}, not {type(value).__name__}.", "Correct the value.")
         return value
 
     def number(self, key: str, low: float, high: float, *, optional: bool = False) -> Any:
@@ -175,9 +171,7 @@ class Reader:
         """A whole number within [low, high]."""
         value = self.get(key, int, optional=optional)
         if value is not None and not low <= value <= high:
-            raise self.refuse(
-                key, f"The value must be a whole number from {low} to {high}.", "Correct the value."
-            )
+            raise self.refuse(key, f"The value must be a whole number from {low} to {high}.", "Correct the value.")
         return value
 
     def choice(self, key: str, allowed: tuple[str, ...]) -> str:
@@ -193,9 +187,7 @@ class Reader:
         """A list of distinct words."""
         value = self.get(key, list)
         if (not value and not empty) or not all(isinstance(item, str) and item for item in value):
-            raise self.refuse(
-                key, "The value must be a list of words.", "Quote words that YAML reads otherwise."
-            )
+            raise self.refuse(key, "The value must be a list of words.", "Quote words that YAML reads otherwise.")
         if len(set(value)) != len(value):
             raise self.refuse(key, "A word is listed twice.", "Remove the repetition.")
         return tuple(value)
@@ -225,18 +217,14 @@ def load_task(source: str | Path = "withdrawal") -> Task:
         file and key.
     """
     path = (
-        TASKS / f"{source}.yaml"
-        if isinstance(source, str) and re.fullmatch(r"[a-z0-9_-]+", source)
-        else Path(source)
+        TASKS / f"{source}.yaml" if isinstance(source, str) and re.fullmatch(r"[a-z0-9_-]+", source) else Path(source)
     )
     top = Reader(read_yaml(path), path)
     population, label = top.section("population"), top.section("label")
     split, threshold, levels = top.section("split"), top.section("threshold"), top.section("groups")
     span = top.get("decision_thresholds", list)
     if len(span) != 2 or not all(isinstance(v, (int, float)) for v in span) or not 0 < span[0] < span[1] < 1:
-        raise top.refuse(
-            "decision_thresholds", "The value must be two rising probabilities.", "Write [0.1, 0.8]."
-        )
+        raise top.refuse("decision_thresholds", "The value must be two rising probabilities.", "Write [0.1, 0.8].")
     task = Task(
         name=top.get("name", str),
         title=top.get("title", str),
@@ -292,6 +280,4 @@ def _check(task: Task, top: Reader) -> None:
     if missing:
         raise top.refuse("baseline_features", f"{missing[0]} is not among the features.", "Add it there too.")
     if task.threshold.rule == "fixed" and task.threshold.value is None:
-        raise top.refuse(
-            "threshold.value", "The rule `fixed` needs a probability.", "Give a value between 0 and 1."
-        )
+        raise top.refuse("threshold.value", "The rule `fixed` needs a probability.", "Give a value between 0 and 1.")

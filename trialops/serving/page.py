@@ -15,9 +15,7 @@ def canary_page(result: CanaryResult) -> Page:
     steps = [tuple(step.values()) for step in result.steps]
     headings = tuple(name.replace("_", " ") for name in result.steps[0]) if result.steps else ("step",)
     checks = [tuple(vars(check).values()) for check in result.checks]
-    columns = (
-        tuple(name.replace("_", " ") for name in vars(result.checks[0])) if result.checks else ("check",)
-    )
+    columns = tuple(name.replace("_", " ") for name in vars(result.checks[0])) if result.checks else ("check",)
     good = result.decision == "promote"
     return Page(
         "Canary",

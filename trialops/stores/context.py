@@ -103,7 +103,8 @@ class Step:
         """Keys and pseudonyms."""
         from trialops.stores.vault import Vault
 
-        return Vault(self.settings.home.resolve() / "vault", self.settings.master_key)
+        folder = self.settings.home.resolve() / "vault"
+        return Vault(folder, self.settings.master_key, study=self.settings.study)
 
     @cached_property
     def registry(self) -> ModelRegistry:
@@ -135,14 +136,15 @@ class Step:
         """The table versions an input names, without reading them."""
         from trialops.stores.refs import Snapshot
 
-        return Snapshot.from_dict(self._content(artifact))
+        snapshot = Snapshot.from_dict(self._content(artifact))
+        self._used(artifact, snapshot.as_dict())
+        return snapshot
 
     def read(self, artifact: Artifact) -> dict[str, pl.DataFrame]:
         """All tables of an input, by short name, each checked against its digest."""
         snapshot = self.reference(artifact)
-        self._used(artifact, snapshot.as_dict())
         frames = {name: self.lake.read(ref) for name, ref in snapshot.tables.items()}
-        self.audit("data.read", artifact.name, snapshot.digest, tables=_brief(snapshot))
+        self.audit("data.read", _label(artifact), snapshot.digest, tables=_brief(snapshot))
         return frames
 
     def read_table(self, artifact: Artifact) -> pl.DataFrame:
@@ -150,34 +152,44 @@ class Step:
         frames = self.read(artifact)
         if ONLY not in frames:
             raise TrialOpsError(
-                f"Input {artifact.name} holds {', '.join(sorted(frames))}, not a single table",
+                f"Input {_label(artifact)} holds {', '.join(sorted(frames))}, not a single table",
                 where=self.name,
                 fix="Connect an output that holds one table.",
             )
         return frames[ONLY]
 
-    def write(self, artifact: Artifact, frames: pl.DataFrame | Mapping[str, pl.DataFrame], *, zone: str) -> Snapshot:
+    def write(self, artifact: Artifact, frames: Mapping[str, pl.DataFrame], *, zone: str) -> Snapshot:
         """Write an output's tables to the lake and the reference to the artifact.
 
         Args:
             artifact: The output.
-            frames: One table, or several by short name.
-            zone: ``raw``, ``clean``, ``features``, ...: the first part of the table names.
+            frames: Tables by short name.
+            zone: ``clean``, ``features``, ...: the first part of the table names; the short name is the second.
         """
+        return self._write(
+            artifact, {name: (f"{zone}/{name}".lower(), frame) for name, frame in frames.items()}
+        )
+
+    def write_table(self, artifact: Artifact, frame: pl.DataFrame, *, table: str) -> Snapshot:
+        """Write an output that is a single table, under its full name (``zone/name``)."""
+        return self._write(artifact, {ONLY: (table, frame)})
+
+    def _write(self, artifact: Artifact, named: Mapping[str, tuple[str, pl.DataFrame]]) -> Snapshot:
         from trialops.stores.refs import Snapshot
 
-        if not isinstance(frames, Mapping):
-            frames = {ONLY: frames}
-        refs = {}
-        for name, frame in frames.items():
-            table = f"{zone}/{artifact.name if name == ONLY else name}".lower()
-            refs[name] = self.lake.write(table, frame, run_id=self.run_id, step=self.name)
-        snapshot = Snapshot(refs)
+        snapshot = Snapshot(
+            {
+                name: self.lake.write(table, frame, run_id=self.run_id, step=self.name)
+                for name, (table, frame) in named.items()
+            }
+        )
         self.write_reference(artifact, snapshot)
-        self.audit("data.write", artifact.name, snapshot.digest, tables=_brief(snapshot))
+        self.audit("data.write", _label(artifact), snapshot.digest, tables=_brief(snapshot))
         return snapshot
 
-    def seal(self, artifact: Artifact, frames: Mapping[str, pl.DataFrame], files: Sequence[Path] = ()) -> None:
+    def seal(
+        self, artifact: Artifact, frames: Mapping[str, pl.DataFrame], files: Sequence[Path] = ()
+    ) -> None:
         """Write identifiable tables, and the files they came from, encrypted; the artifact names them."""
         from trialops.stores.sealed import seal, seal_file
 
@@ -186,7 +198,7 @@ class Step:
         document = seal(frames, vault=self.vault, objects=self.objects)
         _put(Path(artifact.path), json.dumps(document, indent=1, sort_keys=True).encode())
         self._made(artifact, document, rows=sum(item["rows"] for item in document["tables"].values()))
-        self.audit("data.seal", artifact.name, document["digest"])
+        self.audit("data.seal", _label(artifact), document["digest"])
 
     def unseal(self, artifact: Artifact) -> dict[str, pl.DataFrame]:
         """The identifiable tables another step sealed; for de-identification alone."""
@@ -194,7 +206,7 @@ class Step:
 
         document = self._content(artifact)
         self._used(artifact, document)
-        self.audit("data.unseal", artifact.name, str(document.get("digest", "")))
+        self.audit("data.unseal", _label(artifact), str(document.get("digest", "")))
         return unseal(document, vault=self.vault, objects=self.objects)
 
     def write_reference(self, artifact: Artifact, snapshot: Snapshot) -> None:
@@ -232,8 +244,8 @@ class Step:
         stated = artifact.metadata.get("digest", digest)
         if stated != digest:
             raise TrialOpsError(
-                f"Input {artifact.name} is not what was written: its files have changed",
-                where=str(artifact.name),
+                f"Input {_label(artifact)} is not what was written: its files have changed",
+                where=_label(artifact),
                 fix="Run the step that wrote it again with --no-cache.",
             )
         self._used(artifact, {"kind": "folder", "digest": digest})
@@ -289,9 +301,9 @@ class Step:
         return decision
 
     def _used(self, artifact: Artifact, described: Mapping[str, Any]) -> None:
-        self.inputs.append(
-            {"artifact": artifact.name, "record": str(artifact.metadata.get("record", "")), **described}
-        )
+        item = {"artifact": _label(artifact), "record": str(artifact.metadata.get("record", "")), **described}
+        if item not in self.inputs:
+            self.inputs.append(item)
 
     def _made(self, artifact: Artifact, described: Mapping[str, Any], **metadata: Any) -> None:
         """Note an output, and say in its metadata what it is and which record tells how it came about."""
@@ -303,19 +315,19 @@ class Step:
                 "record": f"{self.key}/record.json",
             }
         )
-        self.outputs.append({"artifact": artifact.name, "path": artifact.path, **described})
+        self.outputs.append({"artifact": _label(artifact), "path": artifact.path, **described})
 
     def _content(self, artifact: Artifact) -> dict[str, Any]:
         try:
             content = json.loads(Path(artifact.path).read_bytes())
         except (OSError, ValueError):
             raise TrialOpsError(
-                f"Input {artifact.name} cannot be read",
+                f"Input {_label(artifact)} cannot be read",
                 where=self.name,
                 fix="Run the step that wrote it again with --no-cache.",
             ) from None
         if not isinstance(content, dict):
-            raise TrialOpsError(f"Input {artifact.name} is not a document", where=self.name)
+            raise TrialOpsError(f"Input {_label(artifact)} is not a document", where=self.name)
         return content
 
 
@@ -391,11 +403,21 @@ def _record(run: Step, state: str, started: str, seconds: float, **more: Any) ->
         "pages": run.pages,
         **more,
     }
-    run.objects.put(f"{run.key}/record.json", json.dumps(record, indent=1, sort_keys=True, default=str).encode())
+    run.objects.put(
+        f"{run.key}/record.json", json.dumps(record, indent=1, sort_keys=True, default=str).encode()
+    )
 
 
 def _emit(event: str, name: str, **values: Any) -> None:
-    print(EVENT_PREFIX + json.dumps({"event": event, "step": name, "at": _now(), **values}, default=str), flush=True)
+    print(
+        EVENT_PREFIX + json.dumps({"event": event, "step": name, "at": _now(), **values}, default=str),
+        flush=True,
+    )
+
+
+def _label(artifact: Artifact) -> str:
+    """The output's name, read off its path: what an orchestrator puts in ``name`` differs between backends."""
+    return Path(artifact.path).name
 
 
 def _brief(snapshot: Snapshot) -> dict[str, str]:

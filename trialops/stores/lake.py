@@ -87,7 +87,9 @@ class Lake:
         import polars as pl
         from deltalake import CommitProperties, write_deltalake
 
-        frame = frame.with_columns(pl.col(pl.Null).cast(pl.String))  # Delta has no type for a column of nothing
+        frame = frame.with_columns(
+            pl.col(pl.Null).cast(pl.String)
+        )  # Delta has no type for a column of nothing
         data = frame.to_arrow(compat_level=_compat()).combine_chunks()
         digest = table_digest(data)
         known = self._version_with(table, digest)
@@ -96,7 +98,12 @@ class Lake:
         uri = self._uri(table)
         if "://" not in uri:
             Path(uri).mkdir(parents=True, exist_ok=True)
-        note = {"trialops.digest": digest, "trialops.rows": str(data.num_rows), "run_id": run_id, "step": step}
+        note = {
+            "trialops.digest": digest,
+            "trialops.rows": str(data.num_rows),
+            "run_id": run_id,
+            "step": step,
+        }
         write_deltalake(
             uri,
             data,

@@ -36,7 +36,7 @@ def remember(run: Step, made_from: str, outputs: Mapping[str, Artifact]) -> None
         for name, artifact in outputs.items()
     }
     page = run.objects.get(f"{run.key}/page.html").decode() if run.pages else ""
-    body = {"run_id": run.run_id, "outputs": kept, "made": run.outputs, "metrics": run.metrics, "page": page}
+    body = {"run_id": run.run_id, "outputs": kept, "made": run.outputs, "metrics": dict(run.metrics), "page": page}
     run.objects.put(_key(run, made_from), json.dumps(body, default=str).encode())
 
 
@@ -53,8 +53,7 @@ def recall(run: Step, made_from: str, outputs: Mapping[str, Artifact]) -> str:
         artifact.metadata.update(body["outputs"][name]["metadata"])
     own = {Path(artifact.path).name: artifact.path for artifact in outputs.values()}
     run.outputs.extend({**item, "path": own.get(item["artifact"], "")} for item in body["made"])
-    run.metrics.update(body["metrics"])
-    run.metrics["unchanged_since"] = body["run_id"]
+    run.metrics.update({"nothing_new_since": body["run_id"], **body["metrics"]})
     if body["page"]:
         run.objects.put(f"{run.key}/page.html", body["page"].encode())
         run.pages.append(f"{run.key}/page.html")

@@ -29,7 +29,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def artifact(tmp_path: Path, name: str) -> Any:
-    return SimpleNamespace(name=name, uri=str(tmp_path / name), path=str(tmp_path / "out" / name), metadata={})
+    return SimpleNamespace(
+        name=name, uri=str(tmp_path / name), path=str(tmp_path / "out" / name), metadata={}
+    )
 
 
 def events(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -40,7 +42,7 @@ def events(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 def test_tables_pass_by_reference_with_lineage(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made, used = artifact(home, "labs"), artifact(home, "count")
     with step("make", rows=3) as run:
-        run.write(made, pl.DataFrame({"n": [1, 2, 3]}), zone="clean")
+        run.write_table(made, pl.DataFrame({"n": [1, 2, 3]}), table="clean/labs")
     content = Path(made.path).read_text()
     assert "clean/labs" in content and made.metadata["rows"] == 3
     assert made.metadata["version"] == "clean/labs@0" and len(made.metadata["digest"]) == 64
@@ -65,7 +67,7 @@ def test_tables_pass_by_reference_with_lineage(home: Path, capsys: pytest.Captur
 def test_every_access_is_in_the_trail(home: Path) -> None:
     made = artifact(home, "labs")
     with step("make") as run:
-        run.write(made, pl.DataFrame({"n": [1]}), zone="clean")
+        run.write_table(made, pl.DataFrame({"n": [1]}), table="clean/labs")
         run.decide("pass", numbers={"score": 99.1}, policy="quality 95 %")
     with step("use") as run:
         run.read(made)
@@ -95,7 +97,9 @@ def test_sealed_tables_are_unreadable_on_disk_and_read_back(home: Path) -> None:
         assert run.unseal(sealed)["DM"].equals(frame)
 
 
-def test_our_errors_are_kept_and_others_lose_their_message(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_our_errors_are_kept_and_others_lose_their_message(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(TrialOpsError, match="No rows"), step("plain"):
         raise TrialOpsError("No rows", where="labs", fix="Send some.")
     with pytest.raises(TrialOpsError) as caught, step("leaky"):
@@ -111,7 +115,7 @@ def test_our_errors_are_kept_and_others_lose_their_message(home: Path, capsys: p
 def test_altered_reference_is_refused(home: Path) -> None:
     made = artifact(home, "labs")
     with step("make") as run:
-        run.write(made, pl.DataFrame({"n": [1]}), zone="clean")
+        run.write_table(made, pl.DataFrame({"n": [1]}), table="clean/labs")
     path = Path(made.path)
     path.write_text(path.read_text().replace('"rows": 1', '"rows": 2').replace("clean/labs", "clean/else", 1))
     body = json.loads(path.read_text())

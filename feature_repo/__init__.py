@@ -1,0 +1,1 @@
+"""Feast repository, applied with `TRIALOPS_HOME=... feast -c feature_repo apply`."""

@@ -1,0 +1,5 @@
+"""Entities."""
+
+from trialops.stores.features import entity
+
+subject = entity()

@@ -1,0 +1,1 @@
+"""The pipelines of the catalogue, and what compiles, runs, submits and schedules them."""

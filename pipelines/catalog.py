@@ -1,0 +1,129 @@
+"""The one list of pipelines. Compiling, the CLI, recurring runs, event triggers, docs and tests read it."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from trialops.errors import TrialOpsError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One pipeline of the catalogue.
+
+    Attributes:
+        name: Name of the pipeline, its module and its function; the KFP name has dashes.
+        title: What a person calls it.
+        category: Folder below ``pipelines/``.
+        module: Importable module that holds the pipeline function.
+        schedule: Five-field cron expression in UTC, or None.
+        triggers: Events that start it, in words.
+        owner: Role that answers for it.
+        alert_policy: Name of the routing policy used when it fails.
+        needs: Settings or connections without which it cannot do its work.
+        caching: Whether unchanged steps may be reused by a later run.
+        parameters: What each parameter means, by name.
+        arguments: Values a recurring run starts with, by name, where a parameter has no default.
+    """
+
+    name: str
+    title: str
+    category: str
+    module: str
+    schedule: str | None
+    triggers: tuple[str, ...]
+    owner: str
+    alert_policy: str
+    needs: tuple[str, ...] = ()
+    caching: bool = True
+    parameters: tuple[tuple[str, str], ...] = ()
+    arguments: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def kfp_name(self) -> str:
+        """Name of the pipeline in KFP."""
+        return self.name.replace("_", "-")
+
+
+INCOMING = "/data/incoming/sdtm"
+"""Where the cluster mounts what sites have delivered."""
+
+CATALOG: tuple[Entry, ...] = (
+    Entry(
+        name="data_pipeline",
+        title="Clinical data pipeline",
+        category="clinical_data",
+        module="pipelines.clinical_data.data_pipeline",
+        schedule="0 */6 * * *",
+        triggers=(),
+        owner="data engineer",
+        alert_policy="data",
+        parameters=(("source", "Folder of SDTM transport files, one per domain."),),
+        arguments=(("source", INCOMING),),
+    ),
+    Entry(
+        name="scheduled_retraining",
+        title="Scheduled retraining",
+        category="models",
+        module="pipelines.models.scheduled_retraining",
+        schedule="0 3 * * 1",
+        triggers=("drift verdict", "data threshold"),
+        owner="ML engineer",
+        alert_policy="model",
+        parameters=(("source", "Folder of SDTM transport files, one per domain."),),
+        arguments=(("source", INCOMING),),
+    ),
+)
+"""Sorted by category, then name."""
+
+
+def find(name: str, catalog: tuple[Entry, ...] | None = None) -> Entry:
+    """The entry of that name; dashes and underscores are the same.
+
+    Raises:
+        TrialOpsError: When there is none; the message names the nearest ones.
+    """
+    entries = CATALOG if catalog is None else catalog
+    wanted = name.strip().replace("-", "_")
+    for entry in entries:
+        if entry.name == wanted:
+            return entry
+    near = difflib.get_close_matches(wanted, [entry.name for entry in entries], n=3, cutoff=0.5)
+    fix = f"Did you mean {' or '.join(near)}?" if near else "See the list with: trialops pipelines"
+    raise TrialOpsError(f"There is no pipeline called {name!r}", where="pipelines/catalog.py", fix=fix)
+
+
+def load(entry: Entry) -> Any:
+    """Import the entry's module and return its KFP pipeline.
+
+    Raises:
+        TrialOpsError: When the module is missing or does not hold a pipeline of the entry's name.
+    """
+    try:
+        module = importlib.import_module(entry.module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not entry.module.startswith(error.name):
+            raise
+        raise TrialOpsError(
+            f"Pipeline {entry.name} is in the catalogue, but its module does not exist",
+            where=entry.module,
+            fix="Add the module, or remove the entry from pipelines/catalog.py.",
+        ) from None
+    pipeline: Any = getattr(module, entry.name, None)
+    if getattr(pipeline, "pipeline_spec", None) is None:
+        raise TrialOpsError(
+            f"The module of pipeline {entry.name} holds no KFP pipeline of that name",
+            where=entry.module,
+            fix=f"Define it there: @dsl.pipeline(name={entry.kfp_name!r}) def {entry.name}(...).",
+        )
+    found = pipeline.pipeline_spec.pipeline_info.name
+    if found != entry.kfp_name:
+        raise TrialOpsError(
+            f"The KFP name of pipeline {entry.name} is {found!r}, not {entry.kfp_name!r}",
+            where=entry.module,
+            fix="Name = module = CLI name = KFP name with dashes: change the decorator.",
+        )
+    return pipeline

@@ -1,0 +1,305 @@
+"""The ``trialops`` command. Each command imports what it needs when it runs, so that help is instant."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipelines.catalog import CATALOG, find
+from trialops.errors import TrialOpsError
+
+SET = click.option("--set", "sets", multiple=True, metavar="NAME=VALUE", help="Value of a parameter; repeatable.")
+RESUME = "Continue the latest unfinished run of this pipeline, or RUN."
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+class Commands(click.Group):
+    """A group whose commands end with a readable error and a fixed exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; 2 for an error with a remedy, 1 for an unexpected one."""
+        try:
+            return super().invoke(ctx)
+        except TrialOpsError as error:
+            panel(error)
+            ctx.exit(2)
+        except (click.exceptions.Exit, click.ClickException, click.Abort, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            if os.environ.get("TRIALOPS_DEBUG"):
+                traceback.print_exc()
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            click.echo(
+                f"Unexpected {type(error).__name__} in {Path(last.filename).name}:{last.lineno}. "
+                "Its message is withheld because it may quote data; set TRIALOPS_DEBUG=1 to see it.",
+                err=True,
+            )
+            ctx.exit(1)
+
+
+def panel(error: TrialOpsError) -> None:
+    """Show an error with its place and its remedy."""
+    from rich.console import Console
+    from rich.panel import Panel
+    from rich.text import Text
+
+    text = Text(error.what)
+    for label, value in (("where", error.where), ("fix", error.fix)):
+        if value:
+            text.append(f"\n{label + ':':<6} ", style="bold")
+            text.append(value)
+    Console(stderr=True, soft_wrap=False).print(Panel(text, title="error", title_align="left", border_style="red"))
+
+
+def table(columns: list[str], rows: list[list[str]], title: str = "") -> None:
+    """Print a table; wide enough for its content when the output is not a terminal."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    shown = Table(*columns, title=title or None, title_justify="left", box=None, pad_edge=False)
+    for row in rows:
+        shown.add_row(*(escape(cell) for cell in row))
+    Console(width=None if sys.stdout.isatty() else 1000).print(shown)
+
+
+def home() -> Path:
+    """The home in use."""
+    return Path(os.environ.get("TRIALOPS_HOME", ".trialops")).resolve()
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--home", "folder", type=click.Path(path_type=Path), help="Embedded stores [.trialops].")
+@click.version_option(package_name="trialops")
+def cli(folder: Path | None) -> None:
+    """Clinical-trial data, models and regulatory documents on Kubeflow, or here without a cluster."""
+    if folder is not None:
+        os.environ["TRIALOPS_HOME"] = str(folder.resolve())
+
+
+@cli.command("pipelines")
+@JSON
+def list_pipelines(as_json: bool) -> None:
+    """List the catalogue."""
+    from dataclasses import asdict
+
+    if as_json:
+        click.echo(json.dumps([asdict(entry) for entry in CATALOG], indent=1))
+        return
+    rows = [[e.name, e.title, e.category, e.schedule or "", ", ".join(e.triggers), ", ".join(e.needs)] for e in CATALOG]
+    table(["name", "title", "category", "schedule (UTC)", "triggers", "needs"], rows)
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--source", type=click.Path(path_type=Path), help="The parameter 'source', as a path.")
+@SET
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value="latest",
+    metavar="[RUN]",
+    help="Continue the latest unfinished run, or RUN.",
+)
+@click.option("--no-cache", is_flag=True, help="Run every step, also unchanged ones.")
+def run(name: str, source: Path | None, sets: tuple[str, ...], resume: str | None, no_cache: bool) -> None:
+    """Run a pipeline here."""
+    entry = find(name)
+    from pipelines import local, progress
+    from pipelines.parameters import pairs
+
+    values = pairs(sets)
+    if source is not None:
+        if not source.exists():
+            raise TrialOpsError(
+                "The source does not exist", where=str(source), fix="Give a folder or file that exists."
+            )
+        values["source"] = str(source.resolve())
+    result = local.run(
+        entry,
+        values,
+        home=home(),
+        resume=True if resume == "latest" else resume,
+        cache=not no_cache,
+        progress=progress.view(),
+    )
+    sys.exit({"succeeded": 0, "interrupted": 130}.get(result.state, 1))
+
+
+@cli.command()
+@click.option("--limit", default=20, show_default=True, help="How many, newest first.")
+@JSON
+def runs(limit: int, as_json: bool) -> None:
+    """List local runs."""
+    from pipelines.runs import all_runs
+
+    found = []
+    for folder in all_runs(home())[:limit]:
+        record = folder.read()
+        counts = record.get("counts", {})
+        found.append(
+            {
+                "run": folder.run_id,
+                "pipeline": record["pipeline"],
+                "state": folder.state(),
+                "started": record["started"][:19],
+                "seconds": record.get("seconds"),
+                "ran": counts.get("ran"),
+                "reused": counts.get("reused"),
+                "page": folder.page.as_uri() if folder.page.exists() else "",
+            }
+        )
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+        return
+    columns = ["run", "pipeline", "state", "started", "seconds", "ran", "reused", "page"]
+    table(columns, [["" if item[c] is None else str(item[c]) for c in columns] for item in found])
+
+
+@cli.command("compile")
+@click.argument("names", nargs=-1)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("build/pipelines"), show_default=True)
+def compile_command(names: tuple[str, ...], out: Path) -> None:
+    """Compile pipelines to KFP IR and Kubernetes manifests."""
+    from pipelines.compile import compile_all
+
+    done = compile_all(out, names or None)
+    table(["pipeline", "version", "kB", "IR", "Kubernetes"], [
+        [c.name, c.version, f"{c.size / 1024:.1f}", str(c.ir), str(c.kubernetes)] for c in done
+    ])  # fmt: skip
+
+
+def _synthesize(out: Path, **how: Any) -> None:
+    """Generate a trial with a progress bar."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from trialops.synthetic import generate
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("synthetic trial", total=1.0)
+        generate(out, progress=lambda said, done: bar.update(task, completed=done, description=said), **how)
+
+
+SUBJECTS = click.option("--subjects", default=1000, show_default=True, help="Screened subjects.")
+SITES = click.option("--sites", default=20, show_default=True, help="Recruiting sites.")
+SEED = click.option("--seed", default=1, show_default=True, help="Same seed, same bytes.")
+
+
+@cli.command()
+@SUBJECTS
+@SITES
+@SEED
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the files.")
+@click.option("--formats", default="sdtm,fhir,hl7", show_default=True, help="Comma-separated.")
+@click.option("--defects", default="none", show_default=True, help="none, all, or kinds, comma-separated.")
+def synthesize(subjects: int, sites: int, seed: int, out: Path, formats: str, defects: str) -> None:
+    """Write a synthetic trial: files as sites would send them."""
+    if defects == "all":
+        from trialops.synthetic.defects import KINDS
+
+        kinds = tuple(KINDS)
+    else:
+        kinds = () if defects == "none" else _listed(defects)
+    _synthesize(out, subjects=subjects, sites=sites, seed=seed, formats=_listed(formats), defects=kinds)
+    click.echo(str(out))
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+@cli.command()
+@SUBJECTS
+@SITES
+@SEED
+def demo(subjects: int, sites: int, seed: int) -> None:
+    """Synthesize a trial and run the main job on it, up to the released model.
+
+    When the decision waits for a signature, the demo's approver gives it, and the job runs again: what is done is
+    reused, the canary follows.
+    """
+    from pipelines import cli_release, local, progress
+    from trialops.errors import TrialOpsError
+
+    out = home() / "demo" / f"trial-{subjects}-{sites}-{seed}"
+    if not (out / "trial.json").exists():
+        _synthesize(out, subjects=subjects, sites=sites, seed=seed, formats=("sdtm",))
+    for attempt in (1, 2):
+        source = {"source": str(out / "sdtm")}
+        result = local.run(find("scheduled_retraining"), source, home=home(), progress=progress.view())
+        if result.state != "succeeded":
+            sys.exit(130 if result.state == "interrupted" else 1)
+        if attempt == 2:
+            return
+        try:
+            cli_release.demo_approval(result.run_id)
+        except TrialOpsError:
+            return  # nothing waits for a signature: the run's page says what was decided
+        click.echo("\nThe decision waits for a signature. The demo's approver has signed; running again.\n")
+
+
+@cli.command()
+@JSON
+def doctor(as_json: bool) -> None:
+    """Check every store and connection; says what to do about each."""
+    from pipelines.doctor import examine
+
+    checks = examine(home())
+    if as_json:
+        click.echo(json.dumps([check.__dict__ for check in checks], indent=1))
+    else:
+        table(["", "check", "found", "what to do"], [[c.mark, c.name, c.found, c.fix] for c in checks])
+    if any(check.broken for check in checks):
+        sys.exit(1)
+
+
+@cli.command("component")
+@click.argument("name")
+@click.option("--area", required=True, help="Area of trialops/ it belongs to.")
+def new_component(name: str, area: str) -> None:
+    """Start a component: logic, wrapper and a test that passes."""
+    from pipelines.scaffold import component
+
+    for path in component(name, area):
+        click.echo(str(path))
+
+
+@cli.command("pipeline")
+@click.argument("name")
+@click.option("--category", required=True, help="Folder below pipelines/.")
+@click.option("--area", default="operations", show_default=True, help="Area of its first component.")
+def new_pipeline(name: str, category: str, area: str) -> None:
+    """Start a pipeline: component, module, catalogue entry and tests that pass."""
+    from pipelines.scaffold import pipeline
+
+    for path in pipeline(name, category, area):
+        click.echo(str(path))
+    click.echo("Next: make golden-update, then read the snapshots it wrote below tests/compile/golden.")
+
+
+def _register() -> None:
+    from pipelines import cli_cluster, cli_governance, cli_release
+
+    cli.add_command(cli_release.approve)
+    cli.add_command(cli_cluster.submit)
+    cli.add_command(cli_cluster.schedules)
+    cli.add_command(cli_governance.audit)
+
+
+_register()
+
+
+def main() -> None:
+    """Entry point of the ``trialops`` command."""
+    cli(prog_name="trialops")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""Commands over the audit trail and electronic signatures."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+
+@click.group()
+def audit() -> None:
+    """The audit trail: verify, read, export, sign."""
+
+
+def _engine() -> Engine:
+    """The database, migrated; an audit trail that does not exist yet is an error, not an empty one."""
+    from trialops.errors import TrialOpsError
+    from trialops.settings import settings
+    from trialops.stores.database import connect, migrate
+
+    url = settings().database
+    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
+        raise TrialOpsError(
+            "There is no audit trail yet",
+            where=url.removeprefix("sqlite:///"),
+            fix="Run a pipeline first, or point TRIALOPS_HOME (or --home) at the right folder.",
+        )
+    engine = connect(url)
+    migrate(engine)
+    return engine
+
+
+def _anchors() -> list[Any]:
+    from trialops.governance.audit import Anchor
+    from trialops.settings import settings
+    from trialops.stores.objects import open_store
+
+    store = open_store(settings().objects)
+    return [Anchor.from_json(store.get(key)) for key in store.list("audit/anchors/")]
+
+
+@audit.command()
+def verify() -> None:
+    """Check every record, link and anchor; exit code 1 when one does not hold."""
+    from trialops.governance.audit import AuditTrail
+
+    found = AuditTrail(_engine()).verify(_anchors())
+    seq, digest = found.head
+    if found.ok:
+        click.echo(f"the audit trail holds: {found.checked} records, {found.anchors} anchors, head {seq} {digest[:16]}")
+        return
+    click.echo(f"the audit trail does not hold from record {found.bad}: {found.problem}", err=True)
+    sys.exit(1)
+
+
+@audit.command("list")
+@click.option("--run", "run_id", help="Only records of this run.")
+@click.option("--limit", default=50, show_default=True, help="The last so many.")
+def list_events(run_id: str | None, limit: int) -> None:
+    """Show the last records."""
+    from collections import deque
+
+    from pipelines.cli import table
+    from trialops.governance.audit import AuditTrail
+
+    trail = AuditTrail(_engine())
+    after = 0 if run_id else max(0, trail.head()[0] - limit)
+    events = deque(trail.events(run_id, after=after), maxlen=limit)
+    table(
+        ["seq", "at (UTC)", "actor", "action", "object", "version", "reason"],
+        [[str(e.seq), e.at[:19], e.actor, e.action, e.object, e.version[:12], e.reason] for e in events],
+    )
+
+
+@audit.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="File to write: JSON lines.")
+@click.option("--run", "run_id", help="Only records of this run.")
+def export(out: Path, run_id: str | None) -> None:
+    """Write the records as JSON lines, for an inspector."""
+    from dataclasses import asdict
+
+    from trialops.governance.audit import AuditTrail
+
+    count = 0
+    partial = out.with_name(f".{out.name}.partial")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with open(partial, "w") as file:
+        for event in AuditTrail(_engine()).events(run_id):
+            file.write(json.dumps(asdict(event), sort_keys=True) + "\n")
+            count += 1
+    partial.replace(out)
+    click.echo(f"{count} records in {out}")
+
+
+@audit.command()
+@click.option("--user", required=True, help="User id of the signer.")
+@click.option("--passphrase", prompt=True, hide_input=True, help="Asked for when not given.")
+@click.option("--meaning", required=True, help="What the signature means, for example approved.")
+@click.option("--kind", required=True, help="Kind of record: model, report, table, ...")
+@click.option("--record", required=True, help="Id of the record.")
+@click.option("--digest", required=True, help="SHA-256 of what is signed.")
+@click.option("--reason", default="", help="What the signer adds.")
+@click.option("--run", "run_id", default="", help="The run it belongs to.")
+def sign(
+    user: str, passphrase: str, meaning: str, kind: str, record: str, digest: str, reason: str, run_id: str
+) -> None:
+    """Sign a record electronically (21 CFR 11.50, 11.70, 11.200)."""
+    from trialops.governance.signatures import Signatures, as_text
+    from trialops.settings import settings
+    from trialops.stores.vault import Vault
+
+    chosen = settings()
+    vault = Vault(chosen.home.resolve() / "vault", chosen.master_key)
+    signature = Signatures(_engine(), vault).sign(
+        user=user,
+        passphrase=passphrase,
+        meaning=meaning,
+        kind=kind,
+        record=record,
+        digest=digest,
+        reason=reason,
+        run_id=run_id,
+    )
+    click.echo(as_text(signature))
+
+
+@audit.command()
+@click.option("--user", required=True, help="User id of the new signer.")
+@click.option("--name", required=True, help="Printed name, as it appears in signatures.")
+@click.option("--passphrase", prompt=True, hide_input=True, confirmation_prompt=True)
+@click.option("--actor", default="", help="Who verified the signer's identity.")
+def enrol(user: str, name: str, passphrase: str, actor: str) -> None:
+    """Register a signer whose identity has been verified (21 CFR 11.100)."""
+    from trialops.governance.signatures import Signatures
+    from trialops.settings import settings
+    from trialops.stores.vault import Vault
+
+    chosen = settings()
+    vault = Vault(chosen.home.resolve() / "vault", chosen.master_key)
+    key_id = Signatures(_engine(), vault).enrol(user, name, passphrase, actor=actor or chosen.who)
+    click.echo(f"enrolled {user}, key {key_id[:16]}")

@@ -1,0 +1,238 @@
+"""What ``trialops doctor`` looks at: every store and connection, what was found, what to do about it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import stat
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from trialops.errors import TrialOpsError
+
+if TYPE_CHECKING:
+    from trialops.settings import Settings
+
+SECONDS = 5.0
+_MARKS = {"ok": "✓", "unused": "·", "warning": "!", "broken": "✗"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        name: What.
+        state: "ok", "unused" (not configured or not there yet), "warning" or "broken".
+        found: What was found.
+        fix: What to do about it.
+    """
+
+    name: str
+    state: str
+    found: str
+    fix: str = ""
+
+    @property
+    def broken(self) -> bool:
+        """Whether something needed does not work."""
+        return self.state == "broken"
+
+    @property
+    def mark(self) -> str:
+        """One character."""
+        return _MARKS[self.state]
+
+
+def examine(home: Path) -> list[Check]:
+    """Look at everything; nothing is created or changed.
+
+    Args:
+        home: Folder of the embedded stores.
+    """
+    from trialops.settings import Settings
+
+    checks = [_python(), _home(home)]
+    try:
+        place: dict[str, Any] = {"home": home}
+        settings = Settings(**place)
+    except Exception as error:
+        # pydantic names the variable; its value may be a secret and stays out.
+        names = ", ".join(str(item["loc"][0]) for item in error.errors()) if hasattr(error, "errors") else ""
+        what = error.what if isinstance(error, TrialOpsError) else "a setting has a value it may not have"
+        where = error.where if isinstance(error, TrialOpsError) else names
+        return [
+            *checks,
+            Check("settings", "broken", f"{what} ({where})", "Correct the environment variable."),
+        ]
+    parts: tuple[tuple[str, Callable[[Settings], Check]], ...] = (
+        ("lake", _lake),
+        ("database", _database),
+        ("vault", _vault),
+        ("audit trail", _audit),
+        ("mlflow", _mlflow),
+        ("clinical_db", _clinical_db),
+        ("fhir_api", lambda s: _http("fhir_api", s.fhir_endpoint, "FHIR_ENDPOINT", "/metadata")),
+        (
+            "regulatory_api",
+            lambda s: _http("regulatory_api", s.regulatory_reporting_api, "REGULATORY_REPORTING_API"),
+        ),
+        ("lab_system", lambda s: _http("lab_system", s.lab_system_endpoint, "LAB_SYSTEM_ENDPOINT")),
+        ("hipaa_compliance", _hipaa),
+    )
+    for name, look in parts:
+        try:
+            checks.append(look(settings))
+        except TrialOpsError as error:
+            checks.append(Check(name, "broken", error.what, error.fix))
+        except Exception as error:
+            checks.append(Check(name, "broken", f"{type(error).__name__}", "Set TRIALOPS_DEBUG=1 and read the log."))
+    return checks
+
+
+def _python() -> Check:
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    if sys.version_info[:2] != (3, 11):
+        return Check("python", "broken", version, "Use Python 3.11: make setup")
+    return Check("python", "ok", version)
+
+
+def _home(home: Path) -> Check:
+    place = home
+    while not place.exists():
+        place = place.parent
+    if not os.access(place, os.W_OK | os.X_OK) or not place.is_dir():
+        return Check("home", "broken", f"{home} cannot be written", "Choose another with --home or TRIALOPS_HOME.")
+    return Check("home", "ok", str(home) if home.exists() else f"{home}, made by the first run")
+
+
+def _lake(settings: Settings) -> Check:
+    if "://" in settings.lake:
+        from trialops.stores.objects import open_store
+
+        open_store(settings.lake).exists("_trialops")
+        return Check("lake", "ok", f"{settings.lake}, reachable")
+    folder = Path(settings.lake)
+    if not folder.exists():
+        return Check("lake", "unused", f"{folder}, made by the first run")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return Check("lake", "broken", f"{folder} cannot be written", "Correct its owner or mode.")
+    return Check("lake", "ok", f"{folder}, {sum(1 for _ in folder.glob('*/*/_delta_log'))} tables")
+
+
+def _sqlite_file(url: str) -> Path | None:
+    return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
+
+
+def _database(settings: Settings) -> Check:
+    from trialops.stores.database import connect, revisions, schema_version
+
+    file = _sqlite_file(settings.database)
+    if file is not None and not file.exists():
+        return Check("database", "unused", f"{file}, made by the first run")
+    found, newest = schema_version(connect(settings.database)), revisions()[-1]
+    if found != newest:
+        state = "warning" if found in ("", *revisions()) else "broken"
+        fix = "The next run migrates it." if state == "warning" else "Use a newer TrialOps."
+        return Check("database", state, f"schema {found or 'none'}, this program has {newest}", fix)
+    return Check("database", "ok", f"{'SQLite' if file else 'PostgreSQL'}, schema {found}")
+
+
+def _vault(settings: Settings) -> Check:
+    given = settings.master_key is not None
+    folder = settings.home.resolve() / "vault"
+    if not folder.exists():
+        return Check("vault", "unused", "made by the first run" + (", with TRIALOPS_VAULT_KEY" if given else ""))
+    exposed = [path.name for path in (folder, *sorted(folder.rglob("*"))) if stat.S_IMODE(path.stat().st_mode) & 0o077]
+    if exposed:
+        return Check("vault", "broken", f"others may read {', '.join(exposed[:3])}", f"chmod -R go-rwx {folder}")
+    return Check("vault", "ok", "key from TRIALOPS_VAULT_KEY" if given else "key file, closed to others")
+
+
+def _audit(settings: Settings) -> Check:
+    file = _sqlite_file(settings.database)
+    if not settings.audit_log_enabled:
+        return Check("audit trail", "warning", "switched off", "Only for synthetic data: unset AUDIT_LOG_ENABLED.")
+    if file is not None and not file.exists():
+        return Check("audit trail", "unused", "empty")
+    from trialops.governance.audit import AuditTrail
+    from trialops.stores.database import connect, schema_version
+
+    engine = connect(settings.database)
+    if not schema_version(engine):
+        return Check("audit trail", "unused", "empty")
+    found = AuditTrail(engine).verify()
+    if not found.ok:
+        return Check(
+            "audit trail",
+            "broken",
+            f"record {found.bad}: {found.problem}",
+            "Keep the database; call the auditor.",
+        )
+    return Check("audit trail", "ok", f"{found.checked} records verify")
+
+
+def _mlflow(settings: Settings) -> Check:
+    file = _sqlite_file(settings.mlflow)
+    if file is None:
+        return _http("mlflow", settings.mlflow, "TRIALOPS_MLFLOW_URI", "/health")
+    if not file.exists():
+        return Check("mlflow", "unused", f"{file}, made by the first run")
+    try:
+        with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as connection:
+            (count,) = connection.execute("SELECT COUNT(*) FROM registered_models").fetchone()
+    except sqlite3.Error:
+        return Check("mlflow", "broken", f"{file} is not an MLflow store", "Move it away; the next run makes one.")
+    return Check("mlflow", "ok", f"SQLite, {count} registered models")
+
+
+def _clinical_db(settings: Settings) -> Check:
+    host, port = settings.clinical_db_host, settings.clinical_db_port
+    if not host:
+        return Check("clinical_db", "unused", "not configured", "Set CLINICAL_DB_HOST to use PostgreSQL.")
+    return _tcp("clinical_db", host, port, "CLINICAL_DB_HOST and CLINICAL_DB_PORT")
+
+
+def _tcp(name: str, host: str, port: int, variable: str) -> Check:
+    try:
+        socket.create_connection((host, port), timeout=SECONDS).close()
+    except OSError as error:
+        return Check(name, "broken", f"unreachable: {type(error).__name__}", f"Check {variable} and the network.")
+    return Check(name, "ok", f"{host}:{port}, reachable")
+
+
+def _http(name: str, url: str, variable: str, path: str = "") -> Check:
+    if not url:
+        return Check(name, "unused", "not configured", f"Set {variable} to use it.")
+    parts = urlsplit(url if "://" in url else f"tcp://{url}")
+    if parts.scheme not in ("http", "https"):
+        if not parts.hostname or not parts.port:
+            return Check(name, "broken", "the address has no host and port", f"Correct {variable}.")
+        return _tcp(name, parts.hostname, parts.port, variable)
+    if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+        return Check(name, "broken", "the connection is not encrypted", f"Use https in {variable}.")
+    import httpx
+
+    try:
+        status = httpx.get(url.rstrip("/") + path, timeout=SECONDS).status_code
+    except httpx.HTTPError as error:
+        return Check(name, "broken", f"unreachable: {type(error).__name__}", f"Check {variable} and the network.")
+    if status >= 500:
+        return Check(name, "broken", f"answers HTTP {status}", "Ask who runs it.")
+    return Check(name, "ok", f"{parts.hostname}, reachable (HTTP {status})")
+
+
+def _hipaa(settings: Settings) -> Check:
+    mode = settings.hipaa_compliance_mode
+    if mode == "off":
+        return Check("hipaa_compliance", "warning", "off", "Only for synthetic data: unset HIPAA_COMPLIANCE_MODE.")
+    words = {
+        "strict": "strict: Safe Harbor, fails closed",
+        "limited": "limited: dates shifted, under an agreement",
+    }
+    return Check("hipaa_compliance", "ok", words[mode])

@@ -1,0 +1,142 @@
+"""The main job, end to end on a small synthesized trial, through the command line and kfp.local."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.local.main_job import Home, kill_in_step, states
+from trialops.synthetic import generate
+
+STEPS = (
+    "ingest-sdtm",
+    "deidentify",
+    "quality-gate",
+    "build-features",
+    "build-training-set",
+    "search-model",
+    "evaluate-model",
+    "assess-fairness",
+    "current-champion",
+    "compare-with-champion",
+    "register-model",
+    "hold-release",
+    "conclude-release",
+    "release-dossier",
+    "notify",
+)
+PURE = ("deidentify", "build-features", "build-training-set", "search-model", "evaluate-model", "assess-fairness")
+SET = ("--set", "trials=2")
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def trial(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trial")
+    generate(folder / "out", subjects=260, sites=10, seed=4, formats=("sdtm",))
+    return folder / "out" / "sdtm"
+
+
+@pytest.fixture(scope="module")
+def finished(trial: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A home after one uninterrupted run."""
+    home = Home(tmp_path_factory.mktemp("home"))
+    done = home.trialops("run", "scheduled_retraining", "--source", str(trial), *SET)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return home
+
+
+def test_leaves_a_dossier_a_page_and_a_verified_trail(finished: Home) -> None:
+    run = finished.run()
+    assert run["state"] == "succeeded"
+    page = (finished.path / "runs" / run["run_id"] / "index.html").read_text()
+    for heading in ("Decisions", "Steps", "Lineage", "Audit extract", "Hold-out of whole sites"):
+        assert heading in page
+    dossier = finished.output(run["run_id"], "release-dossier", "dossier")
+    contents = json.loads((dossier / "contents.json").read_text())
+    assert {"model_card.md", "decision.json", "approval.md", "lineage.json", "model/bundle.json"} <= set(contents)
+    lineage = json.loads((dossier / "lineage.json").read_text())
+    assert {step["step"] for step in lineage["steps"]} >= set(STEPS[:10])
+    audit = json.loads((dossier / "audit_extract.json").read_text())
+    assert audit["verified"] and len(audit["events"]) > 30
+    assert finished.trialops("audit", "verify").returncode == 0
+
+
+def test_no_identifier_outside_the_vault(finished: Home, trial: Path) -> None:
+    """No subject number of the delivery is in any file of the home, whatever its kind."""
+    import polars as pl
+    import pyreadstat
+
+    subjects = pyreadstat.read_xport(str(trial / "dm.xpt"))[0]["USUBJID"].tolist()
+    needles = [s.encode() for s in subjects[:40]]
+    lake = finished.path / "lake"
+    for path in finished.path.rglob("*"):
+        if not path.is_file():
+            continue
+        if path.suffix == ".parquet" and lake in path.parents:
+            frame = pl.read_parquet(path)
+            text = frame.select(pl.col(pl.String)).write_csv().encode()
+        else:
+            text = path.read_bytes()
+        assert not any(needle in text for needle in needles), path.relative_to(finished.path)
+
+
+def test_second_run_with_nothing_new_reuses_and_says_so(finished: Home, trial: Path) -> None:
+    before = finished.state()
+    again = finished.trialops("run", "scheduled_retraining", "--source", str(trial), *SET)
+    assert again.returncode == 0, again.stdout
+    found = states(finished.run())
+    assert {step: found[step] for step in PURE} == dict.fromkeys(PURE, "reused")
+    assert "nothing_new_since" in again.stdout and f"{len(PURE)} reused" in again.stdout
+    assert finished.state() == before
+
+
+@pytest.mark.timeout(600)
+def test_killed_in_every_step_and_resumed_equals_uninterrupted(
+    finished: Home, trial: Path, tmp_path: Path
+) -> None:
+    home = Home(tmp_path / "home")
+    shutil.copytree(finished.path / "vault", home.path / "vault")  # the same pseudonyms on both sides
+    first = finished.runs()[0]
+    lasted = {step["step"]: step["inside_seconds"] for step in first["steps"]}
+    killed = []
+    for number, step in enumerate(STEPS):
+        arguments = ("--source", str(trial), *SET) if number == 0 else ("--resume",)
+        process = home.start("run", "scheduled_retraining", *arguments)
+        if kill_in_step(home, process, step, after=lasted[step] / 2):
+            killed.append(step)
+    done = home.trialops("run", "scheduled_retraining", "--resume")
+    ended = home.run()
+    assert ended["state"] == "succeeded", done.stdout + done.stderr
+    assert len(home.runs()) == 1
+    # The quickest steps may finish between their start and the kill; the others must have been hit.
+    assert set(killed) >= set(STEPS[:8]), killed
+
+    assert home.state() == {table: versions[:1] for table, versions in finished.state().items()}
+    for step, artifact in (
+        ("search-model", "model"),
+        ("evaluate-model", "evaluation"),
+        ("assess-fairness", "fairness"),
+        ("compare-with-champion", "comparison"),
+    ):
+        one = finished.output(first["run_id"], step, artifact)
+        two = home.output(ended["run_id"], step, artifact)
+        files = [p.relative_to(one) for p in one.rglob("*") if p.is_file()] if one.is_dir() else [Path()]
+        assert [(one / f).read_bytes() for f in files] == [(two / f).read_bytes() for f in files], step
+    assert home.trialops("audit", "verify").returncode == 0
+    assert _versions(home) == 1
+
+
+def test_no_half_written_files(finished: Home) -> None:
+    assert [p for p in finished.path.rglob("*.partial")] == []
+
+
+def _versions(home: Home) -> int:
+    from trialops.stores.registry import ModelRegistry
+
+    registry = ModelRegistry(f"sqlite:///{home.path / 'mlflow.db'}", str(home.path / "models"))
+    return len(registry._client.search_model_versions("name = 'withdrawal'"))

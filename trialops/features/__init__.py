@@ -1,0 +1,1 @@
+"""Temporal features, clinical scores, labels and point-in-time training sets."""

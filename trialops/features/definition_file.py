@@ -1,0 +1,197 @@
+"""Reading feature definitions from YAML; every refusal names the file and the key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from trialops.features import scores
+from trialops.features.definitions import (
+    MEASURES,
+    SHIPPED,
+    STATISTICS,
+    WITH_COLUMN,
+    Attribute,
+    Counter,
+    Definitions,
+    Score,
+    Source,
+    Test,
+    View,
+)
+from trialops.models.task import Reader, read_yaml
+
+
+def load(path: Path = SHIPPED) -> Definitions:
+    """Read and check feature definitions.
+
+    Args:
+        path: YAML file; the shipped one by default.
+
+    Returns:
+        The definitions.
+
+    Raises:
+        TrialOpsError: A key is missing, unknown or of the wrong type; a feature is defined twice; a score
+            gets other units than it takes; an age or a score refers to a feature that does not exist. The
+            message names file and key.
+    """
+    top = Reader(read_yaml(path), path)
+    version, listed, viewed, aged = (
+        top.whole("version", 1),
+        top.section("tables"),
+        top.section("views"),
+        top.section("ages"),
+    )
+    tables = {}
+    for name in listed.content:
+        row = listed.section(name)
+        tables[name] = Source(name, row.get("id", str, optional=True), row.get("event", str, optional=True))
+        row.done()
+    views = {name: _view(name, viewed.section(name), tables) for name in viewed.content}
+    definitions = Definitions(path, version, tables, views, {name: aged.get(name, str) for name in aged.content})
+    top.done()
+    _check(definitions, top)
+    return definitions
+
+
+def _view(name: str, reader: Reader, tables: Mapping[str, Source]) -> View:
+    kind = reader.choice("kind", ("attributes", "measurements", "counts"))
+    table = "" if kind == "counts" else reader.choice("table", tuple(tables))
+    if kind == "measurements":
+        view = _measurements(name, table, reader)
+    else:
+        listed = reader.section("features")
+        features: dict[str, Attribute | Counter] = {}
+        for feature in listed.content:
+            row = listed.section(feature)
+            features[feature] = _attribute(row) if kind == "attributes" else _counter(row, tables)
+            row.done()
+        view = View(name, kind, table, features)
+    reader.done()
+    return view
+
+
+def _measurements(name: str, table: str, reader: Reader) -> View:
+    columns, listed = reader.section("columns"), reader.section("tests")
+    named = {key: columns.get(key, str) for key in ("test", "value", "unit")}
+    named |= {key: columns.get(key, str) for key in ("indicator", "low", "high") if key in columns.content}
+    columns.done()
+    tests = {}
+    for test in listed.content:
+        row = listed.section(test)
+        statistics = row.names("statistics")
+        if wrong := [s for s in statistics if s not in STATISTICS or (s == "uln_ratio" and "high" not in named)]:
+            raise row.refuse(
+                "statistics",
+                f"{wrong[0]} cannot be computed here.",
+                "Use some of " + ", ".join(STATISTICS) + ".",
+            )
+        tests[test] = Test(row.get("code", str), row.names("units"), statistics)
+        row.done()
+    outside: dict[str, str] = {}
+    if "out_of_range" in reader.content:
+        section = reader.section("out_of_range")
+        outside = {key: section.get(key, str) for key in ("count", "share")}
+        section.done()
+    found: dict[str, Score] = {}
+    if "scores" in reader.content:
+        section = reader.section("scores")
+        for score in section.content:
+            row = section.section(score)
+            arguments = row.section("arguments")
+            found[score] = Score(
+                row.choice("score", tuple(scores.SCORES)),
+                {a: arguments.get(a, str) for a in arguments.content},
+            )
+            row.done()
+    return View(
+        name,
+        "measurements",
+        table,
+        columns=named,
+        keep=_words(reader, "keep"),
+        tests=tests,
+        last_day=reader.get("last_day", str),
+        out_of_range=outside,
+        scores=found,
+    )
+
+
+def _attribute(row: Reader) -> Attribute:
+    kind = row.choice("as", ("number", "indicator"))
+    column, unit = row.get("column", str), row.get("unit", str)
+    return (
+        Attribute(column, kind, unit)
+        if kind == "number"
+        else Attribute(column, kind, unit, row.get("value", str), row.names("known"))
+    )
+
+
+def _counter(row: Reader, tables: Mapping[str, Source]) -> Counter:
+    measure = row.choice("measure", MEASURES)
+    days = row.section("on_or_after") if "on_or_after" in row.content else None
+    marks = row.section("scores") if measure == "highest" else None
+    columns: tuple[str, ...] = (row.get("column", str),) if measure in WITH_COLUMN else ()
+    if measure == "distinct":
+        columns = row.names("columns")
+    return Counter(
+        row.choice("table", tuple(tables)),
+        measure,
+        columns,
+        _words(row, "where"),
+        _words(row, "contains"),
+        {column: days.whole(column, -100_000) for column in days.content} if days else {},
+        {mark: marks.number(mark, 0, 1e6) for mark in marks.content} if marks else {},
+    )
+
+
+def _words(reader: Reader, key: str) -> dict[str, tuple[str, ...]]:
+    if key not in reader.content:
+        return {}
+    section = reader.section(key)
+    return {column: tuple(word.upper() for word in section.names(column)) for column in section.content}
+
+
+def _check(definitions: Definitions, top: Reader) -> None:
+    """Rules that join several keys."""
+    seen: set[str] = set()
+    for name in definitions.views:
+        for feature in definitions.columns(name):
+            if feature in seen:
+                raise top.refuse(
+                    f"views.{name}",
+                    f"{feature} is defined twice.",
+                    "Feature names are unique over all views.",
+                )
+            seen.add(feature)
+    for age, day in definitions.ages.items():
+        if day not in seen or age in seen:
+            raise top.refuse(
+                f"ages.{age}", "An age needs a name of its own and a feature that is a day.", "Correct it."
+            )
+    _check_scores(definitions, top)
+
+
+def _check_scores(definitions: Definitions, top: Reader) -> None:
+    """Every argument of a score exists and comes in the unit the score takes."""
+    units = {n: a.unit for v in definitions.views.values() if v.kind == "attributes" for n, a in v.features.items()}
+    for view in definitions.views.values():
+        for name, score in view.scores.items():
+            given = {}
+            for argument, reference in score.arguments.items():
+                home, _, feature = reference.rpartition(".")
+                if home:
+                    known = home in definitions.views and feature in definitions.views[home].features
+                    unit = units.get(feature)
+                else:
+                    known = feature in view.tests and "last" in view.tests[feature].statistics
+                    unit = view.tests[feature].units[0] if known else None
+                if not known or unit is None:
+                    raise top.refuse(
+                        f"views.{view.name}.scores.{name}",
+                        f"{reference} is not a feature a score can use.",
+                        "Name a test of this view with `last`, or view.feature of an attributes view.",
+                    )
+                given[argument] = unit
+            scores.check_units(score.score, given)

@@ -1,0 +1,195 @@
+"""Feature definitions as data: which table, test and column a feature comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trialops.errors import TrialOpsError
+
+SHIPPED = Path(__file__).parent / "definitions.yaml"
+STATISTICS = ("last", "change", "change_pct", "sd", "uln_ratio")
+MEASURES = ("count", "distinct", "highest", "open", "mean_delay", "first_day", "last_day", "gap_days", "gaps")
+#: Measures that read a column beside the event day.
+WITH_COLUMN = frozenset({"highest", "open", "mean_delay", "gap_days", "gaps"})
+#: Columns that show, or let one infer, which treatment a subject gets. Number and rows of EX are kept out by
+#: having no such measure.
+UNBLINDING = frozenset(
+    {
+        "ARM",
+        "ARMCD",
+        "ACTARM",
+        "ACTARMCD",
+        "ARMNRS",
+        "ACTARMUD",
+        "EXTRT",
+        "EXDOSE",
+        "EXDOSTXT",
+        "EXDOSTOT",
+        "EXDOSU",
+        "EXDOSFRQ",
+        "EXDOSRGM",
+        "EXTRTV",
+        "EXLOT",
+        "EXADJ",
+        "ECTRT",
+        "ECDOSE",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """How a table tells its records apart.
+
+    Attributes:
+        table: Domain.
+        id: Column that numbers a subject's records; None where there is one.
+        event: Column with the day it happened; None where a record counts from when it was known.
+    """
+
+    table: str
+    id: str | None
+    event: str | None
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """One column of a one-record table as a number, or as an indicator.
+
+    An indicator is 1 for `value`, 0 for another one of `known`, null else.
+    """
+
+    column: str
+    kind: str
+    unit: str
+    value: str = ""
+    known: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Test:
+    """One test of a findings table; the first unit is the canonical one, the others are spellings of it."""
+
+    code: str
+    units: tuple[str, ...]
+    statistics: tuple[str, ...]
+
+    __test__ = False  # the field's word, not a pytest class
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score over features; an argument may be `view.feature` of an attributes view."""
+
+    score: str
+    arguments: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Counter:
+    """A measure over the records known so far; `distinct` counts combinations of its columns."""
+
+    table: str
+    measure: str
+    columns: tuple[str, ...]
+    where: Mapping[str, tuple[str, ...]]
+    contains: Mapping[str, tuple[str, ...]]
+    on_or_after: Mapping[str, int]
+    scores: Mapping[str, float]
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Columns it reads beside id and days."""
+        return frozenset((*self.columns, *self.where, *self.contains, *self.on_or_after))
+
+
+@dataclass(frozen=True)
+class View:
+    """One feature view: `features` holds attributes or counters, `tests` the measurements."""
+
+    name: str
+    kind: str
+    table: str = ""
+    features: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)
+    keep: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    tests: Mapping[str, Test] = field(default_factory=dict)
+    last_day: str = ""
+    out_of_range: Mapping[str, str] = field(default_factory=dict)
+    scores: Mapping[str, Score] = field(default_factory=dict)
+
+    def sources(self, tables: Mapping[str, Source]) -> dict[str, frozenset[str]]:
+        """Feature -> columns (bare SDTM names) it is computed from, in the order of the view's columns."""
+        if self.kind == "attributes":
+            return {name: frozenset({a.column}) for name, a in self.features.items()}
+        if self.kind == "counts":
+            found: dict[str, frozenset[str]] = {}
+            for name, c in self.features.items():
+                source = tables[c.table]
+                keys = {k for k in (source.id, source.event, "KNOWNDY") if k}
+                found[name] = c.needs | keys
+            return found
+        source = tables[self.table]
+        base = frozenset(c for c in (source.id, source.event, *self.columns.values(), *self.keep, "KNOWNDY") if c)
+        names = [feature_name(test, s) for test, t in self.tests.items() for s in t.statistics]
+        return {name: base for name in (*names, *self.out_of_range.values(), *self.scores, self.last_day)}
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """All views, with the tables they read and the ages made from their days."""
+
+    path: Path
+    version: int
+    tables: Mapping[str, Source]
+    views: Mapping[str, View]
+    ages: Mapping[str, str]
+
+    def columns(self, view: str) -> tuple[str, ...]:
+        """Feature columns of one view, in order."""
+        return tuple(self.views[view].sources(self.tables))
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Every feature a training set can hold: the views' columns but for raw days, then the ages."""
+        days = set(self.ages.values())
+        return tuple(c for view in self.views for c in self.columns(view) if c not in days) + tuple(self.ages)
+
+    def sources(self) -> dict[str, frozenset[str]]:
+        """Feature -> SDTM columns it is computed from, through scores and ages."""
+        found: dict[str, frozenset[str]] = {}
+        for view in self.views.values():
+            found |= view.sources(self.tables)
+        for view in self.views.values():
+            for name, score in view.scores.items():
+                found[name] = found[name].union(*(found[a.split(".")[-1]] for a in score.arguments.values()))
+        return found | {age: found[day] for age, day in self.ages.items()}
+
+
+def feature_name(test: str, statistic: str) -> str:
+    """Name of a statistic of a test; the last value bears the test's own name."""
+    return test if statistic == "last" else f"{test}_{statistic}"
+
+
+def check_blinded(definitions: Definitions, task: Any) -> None:
+    """Refuse features made from columns that show the treatment, when the task is blinded.
+
+    Args:
+        definitions: The feature definitions.
+        task: Anything with `blinded`.
+
+    Raises:
+        TrialOpsError: A feature reads such a column; the message names feature and column.
+    """
+    if not task.blinded:
+        return
+    for feature, columns in definitions.sources().items():
+        if shown := sorted(columns & UNBLINDING):
+            raise TrialOpsError(
+                f"The feature {feature} is made from {', '.join(shown)}, which would unblind the model.",
+                where=f"{definitions.path}, feature {feature}",
+                fix="Remove the feature, or set blinded: false in the task of an open-label trial.",
+            )

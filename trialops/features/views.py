@@ -1,0 +1,268 @@
+"""Feature views from clean tables: one row per subject and day on which something became known.
+
+A row's features come from the records whose event day and KNOWNDY are both at or before its day, so that an
+as-of join on the row's timestamp can return neither a late value nor a later correction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from trialops.errors import TrialOpsError
+from trialops.features import measures, states, study_time, timeline
+from trialops.features.definitions import feature_name
+from trialops.features.timeline import Note
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from trialops.features.definitions import Definitions, View
+
+KEYS = ("subject_id", "event_timestamp", "created")
+Progress = Callable[[str, float], None]
+
+
+class FeatureViews(dict[str, "pl.DataFrame"]):
+    """View name -> frame, with notes on rows left out."""
+
+    def __init__(self, frames: Mapping[str, pl.DataFrame], notes: tuple[Note, ...]) -> None:
+        super().__init__(frames)
+        self.notes = notes
+
+
+def feature_views(
+    tables: Mapping[str, pl.DataFrame],
+    definitions: Definitions | None = None,
+    *,
+    progress: Progress | None = None,
+) -> FeatureViews:
+    """Compute every feature view.
+
+    Args:
+        tables: Clean tables by domain. DM is required; features of another table that is absent are null
+            (nothing was collected), those of a present table without rows for a subject are counts of zero.
+        definitions: What to compute; the shipped definitions by default.
+        progress: Called with the view's name and the fraction done.
+
+    Returns:
+        View -> frame with subject_id (str), event_timestamp and created (datetime us UTC, equal: the day it
+        became known) and Float64 features, sorted by subject_id and event_timestamp; `.notes` counts rows
+        left out, with the reason.
+
+    Raises:
+        TrialOpsError: DM is absent, a table lacks a needed column, or has a day 0.
+    """
+    from trialops.features.definition_file import load
+
+    return _Builder(tables, definitions or load()).build(progress)
+
+
+def ages(frame: pl.DataFrame, definitions: Definitions, day: int) -> pl.DataFrame:
+    """Add days from each day-valued feature to a study day; null stays null.
+
+    Args:
+        frame: Rows of features, as an as-of join or an online store gives them.
+        definitions: Their definitions.
+        day: The study day asked for.
+    """
+    import polars as pl
+
+    today = study_time.ordinal_of(day)
+    present = {age: source for age, source in definitions.ages.items() if source in frame.columns}
+    return frame.with_columns(
+        (today - study_time.ordinal(pl.col(source))).cast(pl.Float64).alias(age) for age, source in present.items()
+    )
+
+
+class _Builder:
+    """One run over one set of tables; caches the versions of a table that several features read."""
+
+    def __init__(self, tables: Mapping[str, pl.DataFrame], definitions: Definitions) -> None:
+        import polars as pl
+
+        if "DM" not in tables:
+            raise TrialOpsError(
+                "Features need the demographics table.", where="table DM", fix="Pass the clean DM table too."
+            )
+        self.tables, self.definitions = tables, definitions
+        used = [tables[t]["USUBJID"] for t in definitions.tables if t in tables]
+        self.subjects = pl.concat([u.cast(pl.String).unique() for u in used]).drop_nulls().unique().sort()
+        self.notes: list[Note] = []
+        self.states: dict[str, pl.DataFrame] = {}
+
+    def build(self, progress: Progress | None) -> FeatureViews:
+        makers = {"attributes": self._attributes, "measurements": self._measurements, "counts": self._counts}
+        frames = {}
+        views = sorted(self.definitions.views.values(), key=lambda v: v.kind != "attributes")  # scores read attributes
+        for done, view in enumerate(views):
+            if progress:
+                progress(view.name, done / len(views))
+            state = makers[view.kind](view)
+            frames[view.name] = self._frame(state, self.definitions.columns(view.name))
+        if progress:
+            progress("features", 1.0)
+        return FeatureViews({name: frames[name] for name in self.definitions.views}, tuple(self.notes))
+
+    def _versions(self, table: str, columns: list[str]) -> pl.DataFrame:
+        source = self.definitions.tables[table]
+        rows, notes = timeline.versions(self.tables[table], source, self.subjects, columns)
+        self.notes += notes
+        return rows
+
+    def _contacts(self) -> pl.DataFrame:
+        """Stamps at which a subject's demographics became known: the first contact."""
+        rows, _ = timeline.versions(self.tables["DM"], self.definitions.tables["DM"], self.subjects, [])
+        return timeline.changes(rows)
+
+    def _frame(self, state: pl.DataFrame, columns: tuple[str, ...]) -> pl.DataFrame:
+        import polars as pl
+
+        moment = study_time.timestamp(timeline.ordinal_of(pl.col("stamp")))
+        return state.select(
+            self.subjects.gather(state.select(timeline.code_of(pl.col("stamp"))).to_series()).alias("subject_id"),
+            moment.alias("event_timestamp"),
+            moment.alias("created"),
+            *(
+                pl.when(pl.col(c).cast(pl.Float64).is_finite()).then(pl.col(c).cast(pl.Float64)).alias(c)
+                for c in columns
+            ),
+        )
+
+    def _attributes(self, view: View) -> pl.DataFrame:
+        import polars as pl
+
+        features = view.features
+        rows = self._versions(view.table, [a.column for a in features.values()])
+        values = []
+        for name, a in features.items():
+            if a.kind == "number":
+                value = pl.col(a.column).cast(pl.Float64, strict=False).fill_nan(None)
+            else:
+                text = measures.text(a.column)
+                value = pl.when(text.is_in([k.upper() for k in a.known])).then(
+                    (text == a.value.upper()).cast(pl.Float64)
+                )
+            values.append(value.alias(name))
+        state = states.latest(rows.select("code", "arrival", "until", "rank", *values), list(features))
+        self.states[view.name] = state
+        return state
+
+    def _measurements(self, view: View) -> pl.DataFrame:
+        import polars as pl
+
+        names = view.columns
+        readings = self._readings(view) if view.table in self.tables else None
+        known: dict[str, dict[str, pl.DataFrame]] = {}
+        # A row on every day something arrived, whether or not it changed an answer: else the rows of a past
+        # day would depend on whether a later correction makes its subject be replayed.
+        every: list[pl.DataFrame] = []
+        for name, test in view.tests.items():
+            if readings is None:
+                break
+            own = readings.filter(pl.col("code_text") == test.code)
+            wrong = (~pl.col("unit").is_in(test.units)).fill_null(True)
+            if refused := int(own.select(wrong.sum()).item()):
+                self.notes.append(
+                    Note(
+                        view.table,
+                        f"{names['test']} {test.code} in another unit than {test.units[0]}",
+                        refused,
+                    )
+                )
+                own = own.filter(~wrong)
+            every.append(timeline.changes(own))
+            known[name] = measures.series(own.drop("code_text", "unit"), test)
+        borrowed = sorted({a.split(".")[0] for s in view.scores.values() for a in s.arguments.values() if "." in a})
+        every += [self.states[v] for v in borrowed]
+        spine = timeline.spine(*every)
+        columns: dict[str, pl.Series] = {}
+        days: list[pl.Series] = []
+        outside: list[pl.Series] = []
+        for name, test in view.tests.items():
+            found = measures.statistics(spine, known.get(name), test)
+            for statistic in test.statistics:
+                columns[feature_name(name, statistic)] = found[statistic]
+            days.append(found["day"].alias(name))
+            outside.append(found["outside"].alias(name))
+        frame = spine.with_columns(s.alias(n) for n, s in columns.items())
+        latest_day = pl.DataFrame(days).select(pl.max_horizontal(pl.all())).to_series()
+        frame = frame.with_columns(study_time.day(pl.lit(latest_day)).alias(view.last_day))
+        if view.out_of_range:
+            marks = pl.DataFrame(outside)
+            count, n = (
+                marks.select(pl.sum_horizontal(pl.all())).to_series(),
+                marks.select(pl.sum_horizontal(pl.all().is_not_null())).to_series(),
+            )
+            frame = frame.with_columns(
+                count.alias(view.out_of_range["count"]), (count / n).alias(view.out_of_range["share"])
+            )
+        lent = [timeline.look_up(spine, self.states[v]).select(pl.all().name.prefix(f"{v}.")) for v in borrowed]
+        frame = pl.concat([frame, *lent], how="horizontal").with_columns(
+            measures.scored(n, s) for n, s in view.scores.items()
+        )
+        return frame.filter(pl.col(view.last_day).is_not_null())
+
+    def _readings(self, view: View) -> pl.DataFrame:
+        """Versions with a value of one of the view's tests, in a kept position; still in any unit."""
+        import polars as pl
+
+        names = view.columns
+        for column in (names["test"], names["value"], names["unit"]):
+            if column not in self.tables[view.table].columns:
+                raise TrialOpsError(
+                    f"The clean table lacks {column}.",
+                    where=f"table {view.table}",
+                    fix="Keep it on de-identification: the features are made from it.",
+                )
+        rows = self._versions(view.table, [*names.values(), *view.keep])
+        codes = [t.code for t in view.tests.values()]
+        wanted = pl.col(names["test"]).is_in(codes) & pl.col(names["value"]).cast(pl.Float64).is_not_nan()
+        for column, words in view.keep.items():
+            wanted &= measures.text(column).is_in(words) | (measures.text(column) == "")
+        return (
+            rows.lazy()
+            .filter(wanted)
+            .select(
+                "code",
+                "arrival",
+                "until",
+                "event",
+                "rank",
+                pl.col(names["test"]).cast(pl.Categorical).alias("code_text"),
+                pl.col(names["unit"]).cast(pl.Categorical).alias("unit"),
+                pl.col(names["value"]).cast(pl.Float64).alias("value"),
+                pl.col(names["high"]).cast(pl.Float64).fill_nan(None).alias("high")
+                if "high" in names
+                else pl.lit(None, pl.Float64).alias("high"),
+                measures.outside(names).alias("outside"),
+            )
+            .collect()
+        )
+
+    def _counts(self, view: View) -> pl.DataFrame:
+        import polars as pl
+
+        known: dict[str, pl.DataFrame] = {}
+        every = [self._contacts()]
+        for table in dict.fromkeys(c.table for c in view.features.values()):
+            if table not in self.tables:
+                continue
+            group = {name: c for name, c in view.features.items() if c.table == table}
+            rows = self._versions(table, sorted({column for c in group.values() for column in c.needs}))
+            every.append(timeline.changes(rows))
+            for name, counter in group.items():
+                # A column that is not there is unknown, not zero.
+                if counter.needs <= set(self.tables[table].columns):
+                    known[name] = measures.counted(rows, name, counter)
+        spine = timeline.spine(*every, *known.values())
+        found = []
+        for name, counter in view.features.items():
+            if name not in known:
+                found.append(pl.Series(name, [None] * spine.height, dtype=pl.Float64))
+                continue
+            value = timeline.look_up(spine, known[name])[name].cast(pl.Float64)
+            # From the first contact on, nothing recorded counts as zero; days and means stay unknown.
+            empty = counter.measure in ("first_day", "last_day", "mean_delay")
+            found.append(value if empty else value.fill_null(0.0))
+        return spine.with_columns(found)
