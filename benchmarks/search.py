@@ -50,9 +50,7 @@ def main() -> int:
     Returns:
         0 when both backends found the same model, else 1.
     """
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--subjects", type=int, default=2000)
     parser.add_argument("--sites", type=int, default=20)
@@ -64,16 +62,12 @@ def main() -> int:
     digests = set()
     with tempfile.TemporaryDirectory() as folder:
         warm = Path(folder) / "warm"
-        search(
-            frame, task, trials=2, backend="inprocess", storage=warm
-        )  # imports are not part of the comparison
+        search(frame, task, trials=2, backend="inprocess", storage=warm)  # imports are not part of the comparison
         for repeat in range(arguments.repeats):  # interleaved: a slow moment of the machine hits both
             for backend, runs in seconds.items():
                 storage = Path(folder) / f"{backend}-{repeat}"
                 started = time.perf_counter()
-                digests.add(
-                    search(frame, task, trials=arguments.trials, backend=backend, storage=storage).digest
-                )
+                digests.add(search(frame, task, trials=arguments.trials, backend=backend, storage=storage).digest)
                 runs.append(round(time.perf_counter() - started, 2))
     medians = {backend: statistics.median(runs) for backend, runs in seconds.items()}
     result = {

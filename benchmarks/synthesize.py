@@ -65,9 +65,7 @@ def measure(subjects: int, formats: str, folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Run the sizes asked for and print a table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--subjects", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     parser.add_argument("--formats", default="sdtm", help="comma-separated: sdtm, fhir, hl7")
     parser.add_argument(

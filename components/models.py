@@ -14,7 +14,7 @@ def search_model(
     task: str,
     trials: int = 12,
     seed: int = 1,
-):
+) -> None:
     """Search on the training sites; refit the winner and the prespecified baseline.
 
     Args:

@@ -9,18 +9,18 @@ from components.base import component
 def canary_release(
     training: Input[Dataset],
     model: Input[Model],
-    baseline: Input[Model],
     canary: Output[Artifact],
     report: Output[HTML],
     champion: str,
     task: str,
 ) -> str:
-    """Replay held-out subjects against the new and the present model on the model server, in growing shares.
+    """Replay held-out subjects on the model server, in growing shares beside the model in use.
+
+    A first release has nothing beside it and is judged on its own.
 
     Args:
         training: Training set with its split.
         model: Bundle of the new model.
-        baseline: Bundle of the prespecified model, the stable side while there is no champion.
         canary: Steps and checks as a document.
         report: Every step with its checks, and why it went on or back.
         champion: "version:digest" of the model in use, or "none".
@@ -39,11 +39,11 @@ def canary_release(
         candidate = run.read_folder(model)
         result = run_canary(
             candidate,
-            champion_folder(run, task, champion) or run.read_folder(baseline),
+            champion_folder(run, task, champion),
             replay(run.read_table(training), candidate),
             workdir=run.workdir,
             candidate_version="candidate",
-            stable_version=champion.partition(":")[0] if champion != "none" else "baseline",
+            stable_version=champion.partition(":")[0],
             progress=run.progress,
         )
         run.write_json(canary, result.as_dict())

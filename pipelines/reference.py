@@ -25,9 +25,10 @@ def catalogue_page() -> str:
         "|---|---|---|---|---|---|",
     ]
     for entry in CATALOG:
-        triggers = ", ".join(entry.triggers) or "–"
+        triggers, schedule = ", ".join(entry.triggers) or "–", entry.schedule or "–"
         lines.append(
-            f"| [{entry.name}](#{entry.name}) | {entry.category} | `{entry.schedule or '–'}` | {triggers} | {entry.owner} | {entry.alert_policy} |"
+            f"| [{entry.name}](#{entry.name}) | {entry.category} | `{schedule}` | {triggers} | {entry.owner} "
+            f"| {entry.alert_policy} |"
         )
     for entry in CATALOG:
         pipeline = load(entry)
@@ -74,9 +75,8 @@ def settings_page() -> str:
     for name, field in Settings.model_fields.items():
         alias: Any = field.validation_alias
         variable = alias.choices[0] if alias is not None else f"TRIALOPS_{name.upper()}"
-        lines.append(
-            f"| `{variable}` | {'' if field.default is None else f'`{field.default}`' if str(field.default) else 'empty'} |"
-        )
+        default = "" if field.default is None else f"`{field.default}`" if str(field.default) else "empty"
+        lines.append(f"| `{variable}` | {default} |")
     return "\n".join(lines) + "\n"
 
 

@@ -153,7 +153,7 @@ def settings() -> Settings:
     from pydantic import ValidationError
 
     try:
-        return Settings()
+        return Settings.model_validate({})
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"]) or "settings"

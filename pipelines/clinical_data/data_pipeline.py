@@ -50,7 +50,7 @@ def prepare_data(source: str, dataset: str = DATASET) -> Prepared:
 
 
 @dsl.pipeline(name="data-pipeline", display_name="Data pipeline")
-def data_pipeline(source: str, dataset: str = DATASET):
+def data_pipeline(source: str, dataset: str = DATASET) -> None:
     """Intake, de-identification, quality gate and features for one delivery.
 
     Args:

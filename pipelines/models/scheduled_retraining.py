@@ -34,7 +34,9 @@ SEED = 1
 
 
 @dsl.pipeline(name="scheduled-retraining", display_name="Scheduled retraining")
-def scheduled_retraining(source: str, dataset: str = DATASET, task: str = TASK, trials: int = TRIALS, seed: int = SEED):
+def scheduled_retraining(
+    source: str, dataset: str = DATASET, task: str = TASK, trials: int = TRIALS, seed: int = SEED
+) -> None:
     """Train, judge and release the model of one prediction task.
 
     Args:
@@ -62,7 +64,7 @@ def scheduled_retraining(source: str, dataset: str = DATASET, task: str = TASK, 
         ).set_display_name("Evaluate")
         fair = assess_fairness(training=rows, model=model, task=task, seed=seed).set_display_name("Fairness gate")
 
-        # The registry is state outside the run: asked anew each time, and what it says is part of the next key.
+        # The registry and an approver's signature are state outside the run: asked anew each time.
         champion = current_champion(task=task).set_display_name("Current champion")
         compared = compare_with_champion(
             training=rows,
@@ -84,7 +86,7 @@ def scheduled_retraining(source: str, dataset: str = DATASET, task: str = TASK, 
 
         with dsl.If(compared.outputs["Output"] == "promote", name="Decision is to promote"):
             trial_run = canary_release(
-                training=rows, model=model, baseline=baseline, champion=champion.output, task=task
+                training=rows, model=model, champion=champion.output, task=task
             ).set_display_name("Canary")
         with dsl.Else(name="Decision is not to promote"):
             held = hold_release(comparison=compared.outputs["comparison"]).set_display_name("Hold")
@@ -109,7 +111,7 @@ def scheduled_retraining(source: str, dataset: str = DATASET, task: str = TASK, 
 
         harden(training, memory="8Gi")
         harden(searched, cpu="2", memory="8Gi", timeout_seconds=4 * 3600)
-        for judged in (evaluated, fair, compared):
+        for judged in (evaluated, fair):
             harden(judged, memory="4Gi")
-        for outward in (champion, registered, trial_run, held, concluded, dossier):
+        for outward in (champion, compared, registered, trial_run, held, concluded, dossier):
             harden(outward, memory="2Gi").set_caching_options(False)

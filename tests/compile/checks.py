@@ -33,18 +33,13 @@ def signature(ir: bytes) -> dict[str, Any]:
     """Parameters with type, default and whether they may be left out."""
     spec, _ = documents(ir)
     given = spec["root"].get("inputDefinitions", {}).get("parameters", {})
-    return {
-        name: {key: value for key, value in facts.items() if key != "description"}
-        for name, facts in given.items()
-    }
+    return {name: {key: value for key, value in facts.items() if key != "description"} for name, facts in given.items()}
 
 
 def unhardened(ir: bytes) -> list[str]:
     """Executors without limits, requests, a timeout, a non-root user, or the run id."""
     spec, platform = documents(ir)
-    places = (
-        platform.get("platforms", {}).get("kubernetes", {}).get("deploymentSpec", {}).get("executors", {})
-    )
+    places = platform.get("platforms", {}).get("kubernetes", {}).get("deploymentSpec", {}).get("executors", {})
     wrong = []
     for name, executor in spec["deploymentSpec"]["executors"].items():
         if "container" not in executor:

@@ -82,9 +82,7 @@ def test_guessed_conditions(tmp_path: Path) -> None:
 
 def test_structure_ignores_code_and_image(tmp_path: Path) -> None:
     ir = compiled(bare, tmp_path)
-    other = ir.replace(b"ghcr.io/trialops", b"registry.example.org/other").replace(
-        b"return limit", b"return -limit"
-    )
+    other = ir.replace(b"ghcr.io/trialops", b"registry.example.org/other").replace(b"return limit", b"return -limit")
     assert other != ir and checks.structure(other) == checks.structure(ir)
     renamed = ir.replace(b"exec-judge", b"exec-other")
     assert checks.structure(renamed) != checks.structure(ir)

@@ -31,9 +31,7 @@ def compare(path: Path, present: Any) -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
     assert path.exists(), f"no snapshot {path.name}: look at the change and run 'make golden-update'"
-    assert path.read_text() == text, (
-        f"{path.name} changed: look at the difference and run 'make golden-update'"
-    )
+    assert path.read_text() == text, f"{path.name} changed: look at the difference and run 'make golden-update'"
 
 
 @PER_ENTRY
@@ -46,9 +44,7 @@ def test_signature(entry: Entry) -> None:
     signature = checks.signature(ir_yaml(entry))
     compare(GOLDEN / f"{entry.name}.signature.yaml", signature)
     described = dict(entry.parameters)
-    assert set(described) <= set(signature), (
-        "the catalogue describes a parameter that the pipeline does not have"
-    )
+    assert set(described) <= set(signature), "the catalogue describes a parameter that the pipeline does not have"
     for name, facts in signature.items():
         scheduled = entry.schedule is not None or bool(entry.triggers)
         started = "defaultValue" in facts or facts.get("isOptional") or name in dict(entry.arguments)
@@ -91,17 +87,10 @@ def test_compiles_to_the_same_bytes(tmp_path: Path) -> None:
         "compile_all(Path(sys.argv[1]))"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "12345"}
-    subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "there")], check=True, env=environment, cwd=tmp_path
-    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "there")], check=True, env=environment, cwd=tmp_path)
     compile_all(tmp_path / "here")
-    here = {
-        path.relative_to(tmp_path / "here"): path.read_bytes() for path in (tmp_path / "here").rglob("*.yaml")
-    }
-    there = {
-        path.relative_to(tmp_path / "there"): path.read_bytes()
-        for path in (tmp_path / "there").rglob("*.yaml")
-    }
+    here = {path.relative_to(tmp_path / "here"): path.read_bytes() for path in (tmp_path / "here").rglob("*.yaml")}
+    there = {path.relative_to(tmp_path / "there"): path.read_bytes() for path in (tmp_path / "there").rglob("*.yaml")}
     assert len(here) == 2 * len(CATALOG) and here == there
 
 
@@ -128,9 +117,7 @@ def test_catalogue_and_files_agree() -> None:
 
 
 def test_catalogue_is_in_order() -> None:
-    assert [(entry.category, entry.name) for entry in CATALOG] == sorted(
-        (e.category, e.name) for e in CATALOG
-    )
+    assert [(entry.category, entry.name) for entry in CATALOG] == sorted((e.category, e.name) for e in CATALOG)
     for entry in CATALOG:
         assert entry.schedule is None or len(entry.schedule.split()) == 5
         assert entry.title and entry.owner and entry.alert_policy

@@ -91,14 +91,12 @@ def test_second_run_with_nothing_new_reuses_and_says_so(finished: Home, trial: P
     assert again.returncode == 0, again.stdout
     found = states(finished.run())
     assert {step: found[step] for step in PURE} == dict.fromkeys(PURE, "reused")
-    assert "nothing_new_since" in again.stdout and f"{len(PURE)} reused" in again.stdout
+    assert "nothing new since" in again.stdout and f"{len(PURE)} reused" in again.stdout
     assert finished.state() == before
 
 
 @pytest.mark.timeout(600)
-def test_killed_in_every_step_and_resumed_equals_uninterrupted(
-    finished: Home, trial: Path, tmp_path: Path
-) -> None:
+def test_killed_in_every_step_and_resumed_equals_uninterrupted(finished: Home, trial: Path, tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     shutil.copytree(finished.path / "vault", home.path / "vault")  # the same pseudonyms on both sides
     first = finished.runs()[0]

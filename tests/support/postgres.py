@@ -28,9 +28,7 @@ SETTINGS = {
 
 def _binaries() -> Path | None:
     """Folder that holds initdb and postgres, the newest version first."""
-    folders = sorted(
-        glob.glob("/usr/lib/postgresql/*/bin"), key=lambda f: f.split("/")[-2].zfill(4), reverse=True
-    )
+    folders = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda f: f.split("/")[-2].zfill(4), reverse=True)
     on_path = shutil.which("postgres")
     if on_path:
         folders.insert(0, str(Path(on_path).resolve().parent))

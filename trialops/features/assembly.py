@@ -31,9 +31,7 @@ class Assembly:
     notes: tuple[str, ...]
 
 
-def assemble(
-    tables: Mapping[str, pl.DataFrame], views: Mapping[str, pl.DataFrame], task: Task, run: Step
-) -> Assembly:
+def assemble(tables: Mapping[str, pl.DataFrame], views: Mapping[str, pl.DataFrame], task: Task, run: Step) -> Assembly:
     """Build the training set of a task.
 
     Sites that were once held out stay held out, in this and every later run: the lake remembers them, so that

@@ -25,14 +25,19 @@ def features_page(views: FeatureViews) -> Page:
     return Page(
         "Features",
         [
-            Section("Views", [
-                Text("A row is what was known of a subject on the day something became known: a value measured earlier "
-                     "but reported later appears on the later day."),
-                Table(("view", "rows", "subjects", "features", "names"), rows),
-            ]),
+            Section(
+                "Views",
+                [
+                    Text(
+                        "A row is what was known of a subject on the day something became known: a value measured "
+                        "earlier but reported later appears on the later day."
+                    ),
+                    Table(("view", "rows", "subjects", "features", "names"), rows),
+                ],
+            ),
             Section("Left out", [Table(headings, notes)]),
         ],
-    )  # fmt: skip
+    )
 
 
 def training_page(assembly: Assembly, task: Task) -> Page:
@@ -56,21 +61,40 @@ def training_page(assembly: Assembly, task: Task) -> Page:
     return Page(
         "Training set",
         [
-            Section("The question", [
-                Text(f"{task.population.description}. {task.label.description}."),
-                Facts({"landmark day": task.landmark_day, "subjects": frame.height, "events": int(frame["label"].sum()),
-                       "sites": frame["site_id"].n_unique(), "features": len(task.features)}),
-            ]),
-            Section("Flow of subjects", [
-                Table(("step", "subjects", "left out", "because"), flow.rows()),
-                Figure(plots.bars(flow["step"].to_list(), flow["subjects"].to_list(), xlabel="subjects")),
-            ]),
-            Section("Hold-out of whole sites", [
-                Table(("part", "sites", "subjects", "events", "share"), parts.rows()),
-                *(Text(note, quiet=True) for note in assembly.notes),
-            ]),
+            Section(
+                "The question",
+                [
+                    Text(f"{task.population.description}. {task.label.description}."),
+                    Facts(
+                        {
+                            "landmark day": task.landmark_day,
+                            "subjects": frame.height,
+                            "events": int(frame["label"].sum()),
+                            "sites": frame["site_id"].n_unique(),
+                            "features": len(task.features),
+                        }
+                    ),
+                ],
+            ),
+            Section(
+                "Flow of subjects",
+                [
+                    Table(("step", "subjects", "left out", "because"), flow.rows()),
+                    Figure(plots.bars(flow["step"].to_list(), flow["subjects"].to_list(), xlabel="subjects")),
+                ],
+            ),
+            Section(
+                "Hold-out of whole sites",
+                [
+                    Table(("part", "sites", "subjects", "events", "share"), parts.rows()),
+                    *(Text(note, quiet=True) for note in assembly.notes),
+                ],
+            ),
             Section("Missing values", [Table(("feature", "share missing"), list(shown.items()))]),
         ],
-        Verdict(f"{frame.height} subjects", "plain",
-                f"{(frame['split'] == TRAIN).sum()} to learn from, {(frame['split'] == HELD_OUT).sum()} held out"),
-    )  # fmt: skip
+        Verdict(
+            f"{frame.height} subjects",
+            "plain",
+            f"{(frame['split'] == TRAIN).sum()} to learn from, {(frame['split'] == HELD_OUT).sum()} held out",
+        ),
+    )

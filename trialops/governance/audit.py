@@ -227,9 +227,7 @@ class AuditTrail:
         with writing(self.engine) as own:
             return _append(own, fields, text)
 
-    def events(
-        self, run_id: str | None = None, after: int = 0, limit: int | None = None
-    ) -> Iterator[AuditEvent]:
+    def events(self, run_id: str | None = None, after: int = 0, limit: int | None = None) -> Iterator[AuditEvent]:
         """Records in order, read a page at a time so that no transaction stays open between two of them.
 
         Args:

@@ -22,7 +22,7 @@ from trialops.models.fairness import FairnessReport
 from trialops.models.model_card import as_markdown, model_card
 from trialops.models.record import restore
 from trialops.models.task import load_task
-from trialops.pages import Facts, Page, Section, Table, Text, Verdict, render
+from trialops.pages import Facts, Page, Section, Table, Text, Tone, Verdict, render
 
 if TYPE_CHECKING:
     import polars as pl
@@ -30,7 +30,13 @@ if TYPE_CHECKING:
     from trialops.stores.context import Step
     from trialops.stores.refs import Snapshot
 
-TONES = {"promoted": "good", "held": "warn", "unchanged": "plain", "rejected": "bad", "rolled back": "bad"}
+TONES: dict[str, Tone] = {
+    "promoted": "good",
+    "held": "warn",
+    "unchanged": "plain",
+    "rejected": "bad",
+    "rolled back": "bad",
+}
 FILES = {
     "model_card.md": "What the model is for, how well and for whom it works",
     "decision.json": "Comparison, every rule of the policy with its numbers, signatures",
@@ -168,7 +174,17 @@ def _digests(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _step(record: Mapping[str, Any]) -> dict[str, Any]:
-    kept = ("step", "run_id", "state", "started", "finished", "code_version", "parameters", "decision", "metrics")
+    kept = (
+        "step",
+        "run_id",
+        "state",
+        "started",
+        "finished",
+        "code_version",
+        "parameters",
+        "decision",
+        "metrics",
+    )
     return {key: record.get(key) for key in kept}
 
 
@@ -212,16 +228,33 @@ def _page(run: Step, evidence: Evidence, card: Mapping[str, Any], facts: Mapping
         f"Release dossier: {card['title']}",
         [
             Section("The trial", [Facts(trial), Table(("arm", "randomised"), list(facts["arms"].items()))]),
-            Section("The model", [
-                Facts({"version": evidence.release["version"], "in service": evidence.release["champion"], "AUROC": judged["auroc"]["value"],
-                       "95 % low": judged["auroc"]["low"], "95 % high": judged["auroc"]["high"]}),
-                Text(f"The model is {judged['verdict']} on {judged['n']} held-out subjects of {judged['sites']} sites."),
-                Text(f"Fairness: {evidence.fairness['verdict']}."),
-            ]),
+            Section(
+                "The model",
+                [
+                    Facts(
+                        {
+                            "version": evidence.release["version"],
+                            "in service": evidence.release["champion"],
+                            "AUROC": judged["auroc"]["value"],
+                            "95 % low": judged["auroc"]["low"],
+                            "95 % high": judged["auroc"]["high"],
+                        }
+                    ),
+                    Text(
+                        f"The model is {judged['verdict']} on {judged['n']} held-out subjects, {judged['sites']} sites."
+                    ),
+                    Text(f"Fairness: {evidence.fairness['verdict']}."),
+                ],
+            ),
             Section("Decision", [Table(("rule", "", "numbers"), rules), Text(evidence.release["reason"])]),
-            *(Section(part["title"], [Table(("item", "value"), [(item["name"], item["text"]) for item in part["items"]])])
-              for part in card["sections"] if part["key"] != "decision"),
+            *(
+                Section(
+                    part["title"], [Table(("item", "value"), [(item["name"], item["text"]) for item in part["items"]])]
+                )
+                for part in card["sections"]
+                if part["key"] != "decision"
+            ),
             Section("Files", [Table(("file", "what"), list(FILES.items()))]),
         ],
-        Verdict(state.capitalize(), TONES.get(state, "plain"), f"run {run.run_id}"),  # type: ignore[arg-type]
-    )  # fmt: skip
+        Verdict(state.capitalize(), TONES.get(state, "plain"), f"run {run.run_id}"),
+    )

@@ -75,9 +75,7 @@ class Signature:
 
     def statement(self) -> bytes:
         """The bytes that are signed: all fields but the signature and its audit record, which quotes them."""
-        fields = {
-            name: value for name, value in asdict(self).items() if name not in ("signature", "audit_seq")
-        }
+        fields = {name: value for name, value in asdict(self).items() if name not in ("signature", "audit_seq")}
         return canonical({"format": 1, **fields}).encode("ascii")
 
 
@@ -213,9 +211,7 @@ class Signatures(Signers):
 
         from trialops.stores.tables import signatures as table
 
-        query = (
-            sa.select(table).where(table.c.kind == kind, table.c.record == record).order_by(table.c.audit_seq)
-        )
+        query = sa.select(table).where(table.c.kind == kind, table.c.record == record).order_by(table.c.audit_seq)
         with reading(self._engine) as connection:
             return [Signature(**row._mapping) for row in connection.execute(query)]
 
@@ -240,12 +236,8 @@ class Signatures(Signers):
         if digest != signature.digest:
             return Check(False, "The record is not what was signed: its digest differs.")
         with reading(self._engine) as connection:
-            key = connection.execute(
-                sa.select(signer_keys).where(signer_keys.c.key_id == signature.key_id)
-            ).first()
-            event = connection.execute(
-                sa.select(audit_events).where(audit_events.c.seq == signature.audit_seq)
-            ).first()
+            key = connection.execute(sa.select(signer_keys).where(signer_keys.c.key_id == signature.key_id)).first()
+            event = connection.execute(sa.select(audit_events).where(audit_events.c.seq == signature.audit_seq)).first()
         if key is None:
             return Check(False, "The key that signed was never registered.")
         try:
@@ -253,10 +245,7 @@ class Signatures(Signers):
         except TrialOpsError:
             return Check(False, "The registration of the signer's key was altered.")
         public = bytes.fromhex(certificate["public_key"])
-        if (
-            hashlib.sha256(public).hexdigest() != signature.key_id
-            or certificate["user_id"] != signature.user_id
-        ):
+        if hashlib.sha256(public).hexdigest() != signature.key_id or certificate["user_id"] != signature.user_id:
             return Check(False, "The key that signed is not the signer's.")
         statement = signature.statement()
         try:

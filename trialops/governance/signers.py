@@ -105,9 +105,7 @@ class Signers:
                 sealed_key=sealed,
                 failures=0,
             )
-            self._trail.append(
-                actor=user, action="signer.passphrase", object=f"signer/{user}", connection=connection
-            )
+            self._trail.append(actor=user, action="signer.passphrase", object=f"signer/{user}", connection=connection)
 
     def suspend(self, user: str, *, reason: str, actor: str) -> None:
         """Stop a signer from signing: credential lost, stolen or no longer needed (11.300(c)).
@@ -149,9 +147,7 @@ class Signers:
             row = known_signer(connection, user)
             values = {name: credential[name] for name in ("key_id", "scrypt", "verifier", "sealed_key")}
             self._update(connection, user, state="active", failures=0, **values)
-            self._register_key(
-                connection, user, row.printed_name, credential, "signer.reissue", actor, reason
-            )
+            self._register_key(connection, user, row.printed_name, credential, "signer.reissue", actor, reason)
         return str(credential["key_id"])
 
     def _credential(self, user: str, passphrase: str) -> dict[str, Any]:
@@ -263,9 +259,7 @@ class Signers:
     def _update(self, connection: Connection, user: str, **values: Any) -> None:
         from trialops.stores.tables import signers
 
-        connection.execute(
-            signers.update().where(signers.c.user_id == user).values(changed=utc_now(), **values)
-        )
+        connection.execute(signers.update().where(signers.c.user_id == user).values(changed=utc_now(), **values))
 
 
 def refused() -> TrialOpsError:
@@ -279,9 +273,7 @@ def refused() -> TrialOpsError:
 
 def check_line(name: str, value: str) -> None:
     """One printable line, so that a printout cannot be made to say something else."""
-    if not value.strip() or any(
-        unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp") for letter in value
-    ):
+    if not value.strip() or any(unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp") for letter in value):
         raise TrialOpsError(
             f"The {name} must be one printable line.",
             where=name,
@@ -311,7 +303,5 @@ def known_signer(connection: Connection, user: str) -> Row[Any]:
     """
     row = _signer(connection, user)
     if row is None:
-        raise TrialOpsError(
-            "This signer is not enrolled.", where=f"signer {user}", fix="Enrol the signer first."
-        )
+        raise TrialOpsError("This signer is not enrolled.", where=f"signer {user}", fix="Enrol the signer first.")
     return row

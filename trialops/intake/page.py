@@ -16,9 +16,7 @@ def intake_page(intake: Intake) -> Page:
     import polars as pl
 
     facts = trial_facts(intake.tables)
-    counts = {
-        name: int(intake.dispositions[name].sum()) for name in ("read", "loaded", "quarantined", "ignored")
-    }
+    counts = {name: int(intake.dispositions[name].sum()) for name in ("read", "loaded", "quarantined", "ignored")}
     balance = counts["loaded"] + counts["quarantined"] + counts["ignored"]
     columns = ("file", "domain", "read", "loaded", "quarantined", "ignored", "encoding", "reason")
     reasons = (
@@ -31,7 +29,7 @@ def intake_page(intake: Intake) -> Page:
     verdict = Verdict(
         f"{counts['read']:,} rows read",
         "warn" if counts["quarantined"] else "good",
-        f"{counts['loaded']:,} loaded + {counts['quarantined']:,} quarantined + {counts['ignored']:,} ignored = {balance:,}",
+        " + ".join(f"{counts[name]:,} {name}" for name in ("loaded", "quarantined", "ignored")) + f" = {balance:,}",
     )
     shown = {
         "subjects": facts["subjects"],
@@ -45,9 +43,7 @@ def intake_page(intake: Intake) -> Page:
     return Page(
         "Intake",
         [
-            Section(
-                "The trial as delivered", [Facts(shown), Table(("arm", "randomised"), list(arms.items()))]
-            ),
+            Section("The trial as delivered", [Facts(shown), Table(("arm", "randomised"), list(arms.items()))]),
             Section("Rows by file", [Table(columns, intake.dispositions.select(columns).rows())]),
             Section(
                 "Quarantine",
@@ -55,11 +51,7 @@ def intake_page(intake: Intake) -> Page:
             ),
             Section(
                 "Why subjects left",
-                [
-                    Figure(
-                        plots.bars(list(facts["reasons"]), list(facts["reasons"].values()), xlabel="subjects")
-                    )
-                ]
+                [Figure(plots.bars(list(facts["reasons"]), list(facts["reasons"].values()), xlabel="subjects"))]
                 if facts.get("reasons")
                 else [Text("No disposition table was delivered.", quiet=True)],
             ),

@@ -76,9 +76,7 @@ def not_iso(column: str) -> pl.Expr:
 
     start, end = _ends(column)
     one_interval = pl.col(column).str.count_matches("/") <= 1
-    return pl.col(column).is_not_null() & ~(
-        start.str.contains(_PATTERN) & end.str.contains(_PATTERN) & one_interval
-    )
+    return pl.col(column).is_not_null() & ~(start.str.contains(_PATTERN) & end.str.contains(_PATTERN) & one_interval)
 
 
 def impossible(column: str) -> pl.Expr:

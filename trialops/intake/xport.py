@@ -203,9 +203,7 @@ class XportWriter:
             where = f"{self.path.name}, column {column.name}"
             series = frame.get_column(column.name)
             if column.kind == "num":
-                block = ibm_bytes(
-                    series.cast(pl.Float64).fill_null(float("nan")).to_numpy(), where, self.rows
-                )
+                block = ibm_bytes(series.cast(pl.Float64).fill_null(float("nan")).to_numpy(), where, self.rows)
             else:
                 block = _text_bytes(series, column, where, self.rows)
             out[:, start : start + column.length] = block
@@ -256,11 +254,7 @@ def _header(name: str, label: str, columns: Sequence[Column], created: datetime)
         b"HEADER RECORD*******DSCRPTR HEADER RECORD!!!!!!!" + b"0" * 30 + b"  ",
         system % (name.encode(), b"SASDATA") + stamp,
         stamp + b" " * 16 + label.encode().ljust(40) + b" " * 8,
-        b"HEADER RECORD*******NAMESTR HEADER RECORD!!!!!!!"
-        + b"0" * 6
-        + b"%04d" % len(columns)
-        + b"0" * 20
-        + b"  ",
+        b"HEADER RECORD*******NAMESTR HEADER RECORD!!!!!!!" + b"0" * 6 + b"%04d" % len(columns) + b"0" * 20 + b"  ",
         descriptors,
         b"HEADER RECORD*******OBS     HEADER RECORD!!!!!!!" + b"0" * 30 + b"  ",
     ]

@@ -79,11 +79,7 @@ def read_layout(data: bytes) -> Layout:
     if not _kind(data[at : at + BLOCK]).startswith(b"MEMB"):
         raise LayoutError("the member header is missing")
     size = _number(data[at + 74 : at + 78], "the size of a variable descriptor")
-    member = (
-        data[at + 2 * BLOCK + 8 : at + 2 * BLOCK + (16 if version == 5 else 40)]
-        .decode("ascii", "replace")
-        .strip()
-    )
+    member = data[at + 2 * BLOCK + 8 : at + 2 * BLOCK + (16 if version == 5 else 40)].decode("ascii", "replace").strip()
     at += 4 * BLOCK
     if not _kind(data[at : at + BLOCK]).startswith(b"NAM"):
         raise LayoutError("the variable header is missing")
@@ -151,11 +147,7 @@ def _count_rows(rest: bytes, row_length: int) -> int:
     if remainder >= BLOCK or rest[rows * row_length :].strip(b" "):
         raise LayoutError(f"it ends in the middle of row {rows + 1}")
     # Rows shorter than a block: the blanks that fill the last block can look like whole rows.
-    while (
-        rows
-        and (len(rest) - (rows - 1) * row_length) < BLOCK
-        and not rest[(rows - 1) * row_length :].strip(b" ")
-    ):
+    while rows and (len(rest) - (rows - 1) * row_length) < BLOCK and not rest[(rows - 1) * row_length :].strip(b" "):
         rows -= 1
     return rows
 

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from trialops.models.evaluation import BETTER, WORSE
-from trialops.pages import Facts, Figure, Page, Section, Table, Text, Verdict, plots
+from trialops.pages import Facts, Figure, Page, Section, Table, Text, Tone, Verdict, plots
 
 if TYPE_CHECKING:
+    from trialops.models.calibration import Calibration
     from trialops.models.comparison import Comparison
     from trialops.models.discrimination import Estimate
     from trialops.models.evaluation import Evaluation
     from trialops.models.fairness import FairnessReport
+    from trialops.models.net_benefit import DecisionCurve
     from trialops.models.policy import FairnessPolicy
     from trialops.models.release import Release
     from trialops.models.search import SearchResult
 
-TONES = {"pass": "good", "fail": "bad", "insufficient evidence": "warn",
-         "promote": "good", "hold": "warn", "reject": "bad", "unchanged": "plain"}  # fmt: skip
+TONES: dict[str, Tone] = {
+    "pass": "good",
+    "fail": "bad",
+    "insufficient evidence": "warn",
+    "promote": "good",
+    "hold": "warn",
+    "reject": "bad",
+    "unchanged": "plain",
+}
 
 
 def search_page(result: SearchResult) -> Page:
@@ -28,25 +38,40 @@ def search_page(result: SearchResult) -> Page:
     return Page(
         "Model search",
         [
-            Section("The winner", [
-                Facts({"family": result.kind, "log loss": result.log_loss, "baseline log loss": result.baseline_log_loss,
-                       "AUROC": result.auroc, "baseline AUROC": result.baseline_auroc, "threshold": result.threshold}),
-                Table(("hyperparameter", "value"), [(name, value) for name, value in result.params.items()]),
-                Text("Cross-validated over the training sites; the held-out sites were not looked at.", quiet=True),
-            ]),
+            Section(
+                "The winner",
+                [
+                    Facts(
+                        {
+                            "family": result.kind,
+                            "log loss": result.log_loss,
+                            "baseline log loss": result.baseline_log_loss,
+                            "AUROC": result.auroc,
+                            "baseline AUROC": result.baseline_auroc,
+                            "threshold": result.threshold,
+                        }
+                    ),
+                    Table(("hyperparameter", "value"), [(name, value) for name, value in result.params.items()]),
+                    Text("Cross-validated over the training sites; the held-out sites were not looked at.", quiet=True),
+                ],
+            ),
             Section("Trials", [Table(trials.columns, trials.rows())]),
-            Section("Internal-external validation: sites left out in turn", [
-                Table(("sites", "subjects", "events", "log loss", "AUROC"), folds),
-                *(Text(note, quiet=True) for note in result.notes),
-            ]),
+            Section(
+                "Internal-external validation: sites left out in turn",
+                [
+                    Table(("sites", "subjects", "events", "log loss", "AUROC"), folds),
+                    *(Text(note, quiet=True) for note in result.notes),
+                ],
+            ),
         ],
         Verdict(f"{result.trials.height} configurations", "plain", f"the best is a {result.kind} model"),
-    )  # fmt: skip
+    )
 
 
 def evaluation_page(model: Evaluation, baseline: Evaluation, against: Comparison) -> Page:
     """Discrimination, calibration, net benefit and sites, beside the baseline; the verdict in words first."""
-    tone = {BETTER: "good", WORSE: "bad"}.get(model.verdict, "warn")
+    tones: dict[str, Tone] = {BETTER: "good", WORSE: "bad"}
+    tone = tones.get(model.verdict, "warn")
     rows = [
         ("AUROC", *_cells(model.auroc), *_cells(baseline.auroc)),
         ("average precision", *_cells(model.auprc), *_cells(baseline.auprc)),
@@ -57,37 +82,74 @@ def evaluation_page(model: Evaluation, baseline: Evaluation, against: Comparison
         ("mean calibration error (ICI)", model.calibration.ici, "", baseline.calibration.ici, ""),
         ("sensitivity at threshold", *_cells(model.operating.sensitivity), *_cells(baseline.operating.sensitivity)),
         ("specificity at threshold", *_cells(model.operating.specificity), *_cells(baseline.operating.specificity)),
-    ]  # fmt: skip
-    curve, benefit = model.calibration.curve, model.decision_curve
-    areas = [("model", model.auroc), ("baseline", baseline.auroc)]
+    ]
     return Page(
         "Evaluation on held-out sites",
         [
-            Section("Is it better than chance, and than the baseline?", [
-                Text(model.sentence()),
-                Text(f"Against the baseline on the same subjects the AUROC differs by {against.difference}, p = {against.p_value:.3f}."),
-                Figure(plots.intervals([name for name, _ in areas], [a.value for _, a in areas], [a.low for _, a in areas],
-                                       [a.high for _, a in areas], xlabel="AUROC with 95 % interval; dashed: chance", reference=0.5)),
-                Table(("measure", "model", "95 % interval", "baseline", "95 % interval"), rows),
-            ]),
-            Section("Calibration", [
-                Figure(plots.lines([("observed", [p.predicted for p in curve], [p.observed.value for p in curve])],
-                                   xlabel="predicted risk", ylabel="observed share", diagonal=True, markers=True),
-                       f"Equal-sized bins. Observed {model.calibration.observed:.3f}, expected {model.calibration.expected:.3f}."),
-                *(Text(note, quiet=True) for note in model.calibration.notes),
-            ]),
-            Section("Net benefit", [
-                Figure(plots.lines([("model", benefit.thresholds, benefit.model), ("treat all", benefit.thresholds, benefit.treat_all),
-                                    ("treat none", benefit.thresholds, [0.0] * len(benefit.thresholds))],
-                                   xlabel="threshold probability", ylabel="net benefit"),
-                       f"The model beats both at {benefit.useful_share:.0%} of the declared thresholds."),
-            ]),
-            Section("By site", [Table(("site", "subjects", "events", "expected", "observed / expected"),
-                                      [(s.site, s.n, s.events, s.expected, s.observed_to_expected) for s in model.by_site])]),
+            _question(model, baseline, against, rows),
+            _calibration(model.calibration),
+            _net_benefit(model.decision_curve),
+            Section("By site", [_sites(model)]),
             Section("Notes", [Text(note) for note in model.notes] or [Text("None.", quiet=True)]),
         ],
-        Verdict(model.verdict.capitalize(), tone, f"AUROC {model.auroc} on {model.n} subjects, {model.events} events, {model.sites} sites"),
-    )  # fmt: skip
+        Verdict(
+            model.verdict.capitalize(),
+            tone,
+            f"AUROC {model.auroc} on {model.n} subjects, {model.events} events, {model.sites} sites",
+        ),
+    )
+
+
+def _question(model: Evaluation, baseline: Evaluation, against: Comparison, rows: Sequence[Sequence[Any]]) -> Section:
+    areas = [("model", model.auroc), ("baseline", baseline.auroc)]
+    p_value = f"p = {against.p_value:.3f}" if against.p_value >= 0.001 else "p < 0.001"
+    plot = plots.intervals(
+        [name for name, _ in areas],
+        [area.value for _, area in areas],
+        [area.low for _, area in areas],
+        [area.high for _, area in areas],
+        xlabel="AUROC with 95 % interval; dashed: chance",
+        reference=0.5,
+    )
+    return Section(
+        "Is it better than chance, and than the baseline?",
+        [
+            Text(model.sentence()),
+            Text(f"Against the baseline on the same subjects the AUROC differs by {against.difference}, {p_value}."),
+            Figure(plot),
+            Table(("measure", "model", "95 % interval", "baseline", "95 % interval"), rows),
+        ],
+    )
+
+
+def _calibration(found: Calibration) -> Section:
+    predicted, observed = [p.predicted for p in found.curve], [p.observed.value for p in found.curve]
+    plot = plots.lines(
+        [("observed", predicted, observed)],
+        xlabel="predicted risk",
+        ylabel="observed share",
+        diagonal=True,
+        markers=True,
+    )
+    caption = f"Equal-sized bins. Observed {found.observed:.3f}, expected {found.expected:.3f}."
+    return Section("Calibration", [Figure(plot, caption), *(Text(note, quiet=True) for note in found.notes)])
+
+
+def _net_benefit(found: DecisionCurve) -> Section:
+    series = [
+        ("model", found.thresholds, found.model),
+        ("treat all", found.thresholds, found.treat_all),
+        ("treat none", found.thresholds, [0.0] * len(found.thresholds)),
+    ]
+    plot = plots.lines(series, xlabel="threshold probability", ylabel="net benefit")
+    return Section(
+        "Net benefit", [Figure(plot, f"The model beats both at {found.useful_share:.0%} of the declared thresholds.")]
+    )
+
+
+def _sites(model: Evaluation) -> Table:
+    rows = [(s.site, s.n, s.events, s.expected, s.observed_to_expected) for s in model.by_site]
+    return Table(("site", "subjects", "events", "expected", "observed / expected"), rows)
 
 
 def fairness_page(report: FairnessReport, policy: FairnessPolicy) -> Page:
@@ -96,21 +158,41 @@ def fairness_page(report: FairnessReport, policy: FairnessPolicy) -> Page:
     for part in report.attributes:
         gaps = [(gap.metric.replace("_", " "), *_cells(gap.estimate), gap.limit, gap.verdict) for gap in part.gaps]
         groups = [
-            (row.level, row.n, row.positives, row.negatives, str(row.true_positive_rate), str(row.false_positive_rate),
-             str(row.ppv), "yes" if row.assessable else f"no: {row.why_not}")
+            (
+                row.level,
+                row.n,
+                row.positives,
+                row.negatives,
+                str(row.true_positive_rate),
+                str(row.false_positive_rate),
+                str(row.ppv),
+                "yes" if row.assessable else f"no: {row.why_not}",
+            )
             for row in part.groups
-        ]  # fmt: skip
+        ]
         sections.append(
-            Section(part.attribute.replace("_", " "), [
-                Verdict(part.verdict, TONES[part.verdict], part.reason),
-                Table(("group", "n", "events", "non-events", "TPR", "FPR", "PPV", "assessable"), groups),
-                Table(("gap", "estimate", "95 % interval", "limit", "verdict"), gaps),
-            ])
-        )  # fmt: skip
-    sections.append(Section("How", [Text(report.method), Text(
-        f"A group is assessed from {policy.min_subjects} subjects, {policy.min_positives} events and {policy.min_negatives} "
-        "non-events on. A gap passes when its whole interval is below the limit, fails when it is above, and is otherwise "
-        "insufficient evidence.")]))  # fmt: skip
+            Section(
+                part.attribute.replace("_", " "),
+                [
+                    Verdict(part.verdict, TONES[part.verdict], part.reason),
+                    Table(("group", "n", "events", "non-events", "TPR", "FPR", "PPV", "assessable"), groups),
+                    Table(("gap", "estimate", "95 % interval", "limit", "verdict"), gaps),
+                ],
+            )
+        )
+    sections.append(
+        Section(
+            "How",
+            [
+                Text(report.method),
+                Text(
+                    f"A group is assessed from {policy.min_subjects} subjects, {policy.min_positives} events and "
+                    f"{policy.min_negatives} non-events on. A gap passes when its whole interval is below the limit, "
+                    "fails when it is above, and is otherwise insufficient evidence."
+                ),
+            ],
+        )
+    )
     return Page(
         "Fairness",
         sections,
@@ -133,16 +215,35 @@ def decision_page(release: Release) -> Page:
     return Page(
         "Comparison and decision",
         [
-            Section(f"Against the {other.role} on the same {other.n} subjects", [
-                Facts({"AUROC": other.auroc, f"AUROC of the {other.role}": other.comparator_auroc, "difference": gap.value}),
-                Figure(plots.intervals(["difference"], [gap.value], [gap.low], [gap.high], reference=-release.promotion_policy.non_inferiority_margin,
-                                       xlabel="AUROC difference with 95 % interval; dashed: non-inferiority margin")),
-            ]),
+            Section(
+                f"Against the {other.role} on the same {other.n} subjects",
+                [
+                    Facts(
+                        {
+                            "AUROC": other.auroc,
+                            f"AUROC of the {other.role}": other.comparator_auroc,
+                            "difference": gap.value,
+                        }
+                    ),
+                    Figure(
+                        plots.intervals(
+                            ["difference"],
+                            [gap.value],
+                            [gap.low],
+                            [gap.high],
+                            reference=-release.promotion_policy.non_inferiority_margin,
+                            xlabel="AUROC difference with 95 % interval; dashed: non-inferiority margin",
+                        )
+                    ),
+                ],
+            ),
             Section("Rules", items),
-            Section("Policy", [Text(f"{release.decision.policy}, digest {release.decision.policy_digest}", quiet=True)]),
+            Section(
+                "Policy", [Text(f"{release.decision.policy}, digest {release.decision.policy_digest}", quiet=True)]
+            ),
         ],
         Verdict(release.action.capitalize(), TONES[release.action], f"by policy alone: {release.decision.action}"),
-    )  # fmt: skip
+    )
 
 
 def _cells(estimate: Estimate) -> tuple[float, str]:

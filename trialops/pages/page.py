@@ -78,7 +78,7 @@ class Page:
 
 def fragment(page: Page, *, level: int = 2) -> str:
     """HTML of a page's content without the frame, headings starting at ``level``."""
-    return str(_environment().get_template("page.html").module.content(page, level))  # type: ignore[attr-defined]
+    return str(_environment().get_template("page.html").module.content(page, level))
 
 
 def render(page: Page) -> str:

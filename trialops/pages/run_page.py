@@ -12,10 +12,22 @@ from trialops.pages.page import number, template
 from trialops.stores.objects import ObjectStore
 
 TONES = {
-    "succeeded": "good", "pass": "good", "promote": "good", "promoted": "good", "unchanged": "plain",
-    "hold": "warn", "held": "warn", "fallback": "warn", "insufficient evidence": "warn", "interrupted": "warn",
-    "failed": "bad", "fail": "bad", "reject": "bad", "rollback": "bad", "rolled back": "bad",
-}  # fmt: skip
+    "succeeded": "good",
+    "pass": "good",
+    "promote": "good",
+    "promoted": "good",
+    "unchanged": "plain",
+    "hold": "warn",
+    "held": "warn",
+    "fallback": "warn",
+    "insufficient evidence": "warn",
+    "interrupted": "warn",
+    "failed": "bad",
+    "fail": "bad",
+    "reject": "bad",
+    "rollback": "bad",
+    "rolled back": "bad",
+}
 AUDIT_ROWS = 400
 
 
@@ -49,7 +61,9 @@ def build(home: Path, run_id: str) -> Path:
         longest=longest,
         lineage=_lineage(records),
         audit=_audit(run_id),
-        files=[name for name in ("pipeline.yaml", "run.json", "log.txt", "notification.json") if (folder / name).exists()],
+        files=[
+            name for name in ("pipeline.yaml", "run.json", "log.txt", "notification.json") if (folder / name).exists()
+        ],
         dossier=_dossier(steps),
     )
     page = folder / "index.html"
@@ -63,8 +77,13 @@ def _headline(run: Mapping[str, Any]) -> str:
     counts = run.get("counts", {})
     if run["state"] == "succeeded" and not counts.get("ran"):
         return "Nothing new: every step was reused."
-    parts = [f"{counts[name]} {name}" for name in ("ran", "reused", "skipped", "failed", "interrupted", "not run") if counts.get(name)]
-    return f"{', '.join(parts)} · {run.get('seconds', 0):.1f} s, of which {run.get('overhead_seconds', 0):.1f} s outside the steps"
+    parts = [
+        f"{counts[name]} {name}"
+        for name in ("ran", "reused", "skipped", "failed", "interrupted", "not run")
+        if counts.get(name)
+    ]
+    seconds, outside = run.get("seconds", 0), run.get("overhead_seconds", 0)
+    return f"{', '.join(parts)} · {seconds:.1f} s, of which {outside:.1f} s outside the steps"
 
 
 def _step(row: Mapping[str, Any], run_id: str, objects: ObjectStore, folder: Path) -> dict[str, Any]:
@@ -142,7 +161,15 @@ def _audit(run_id: str) -> list[dict[str, Any]]:
         return []
     events = AuditTrail(connect(settings().database)).events(run_id=run_id, limit=AUDIT_ROWS)
     return [
-        {"seq": e.seq, "at": e.at, "actor": e.actor, "action": e.action, "object": e.object, "version": e.version[:24],
-         "reason": e.reason, "digest": e.digest[:16]}
+        {
+            "seq": e.seq,
+            "at": e.at,
+            "actor": e.actor,
+            "action": e.action,
+            "object": e.object,
+            "version": e.version[:24],
+            "reason": e.reason,
+            "digest": e.digest[:16],
+        }
         for e in events
-    ]  # fmt: skip
+    ]

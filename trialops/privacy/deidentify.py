@@ -137,9 +137,7 @@ class HIPAAComplianceOperator:
                 fix="Load the delivery again with its DM data set.",
             )
 
-    def _pseudonyms(
-        self, tables: dict[str, pl.DataFrame], mode: str, vault: Vault
-    ) -> dict[str, pl.DataFrame]:
+    def _pseudonyms(self, tables: dict[str, pl.DataFrame], mode: str, vault: Vault) -> dict[str, pl.DataFrame]:
         """Per key space, a table of raw value and pseudonym."""
         import polars as pl
 
@@ -193,13 +191,9 @@ def _deliveries(tables: dict[str, pl.DataFrame]) -> dict[str, str]:
     """File name -> the same name with the number of the correction instead of its date."""
     import polars as pl
 
-    files = pl.concat(
-        [t.select(pl.col(SOURCE)) for t in tables.values() if SOURCE in t.columns] or [_no_files()]
-    )
+    files = pl.concat([t.select(pl.col(SOURCE)) for t in tables.values() if SOURCE in t.columns] or [_no_files()])
     files = files.unique().drop_nulls().with_columns(day=pl.col(SOURCE).str.extract(r"corrections/([^/]+)/"))
-    files = files.filter(pl.col("day").is_not_null()).with_columns(
-        n=pl.col("day").rank("dense").cast(pl.Int64)
-    )
+    files = files.filter(pl.col("day").is_not_null()).with_columns(n=pl.col("day").rank("dense").cast(pl.Int64))
     return {file: file.replace(f"/{day}/", f"/{n:03d}/") for file, day, n in files.sort(SOURCE).iter_rows()}
 
 
@@ -215,11 +209,7 @@ def _set_aside(domain: str, frame: pl.DataFrame) -> pl.DataFrame:
 
     if frame.is_empty():
         return quarantine.empty()
-    reason = (
-        pl.when(pl.col("USUBJID").is_null())
-        .then(pl.lit("MISSING_SUBJECT"))
-        .otherwise(pl.lit("ORPHAN_SUBJECT"))
-    )
+    reason = pl.when(pl.col("USUBJID").is_null()).then(pl.lit("MISSING_SUBJECT")).otherwise(pl.lit("ORPHAN_SUBJECT"))
     return frame.select(
         file=pl.col(SOURCE) if SOURCE in frame.columns else pl.lit(None, pl.String),
         row=pl.col(ROW) if ROW in frame.columns else pl.lit(None, pl.Int64),
@@ -235,9 +225,7 @@ def _disagreements(frame: pl.DataFrame) -> dict[str, int]:
     """Rows per date column where source and computed study day differ."""
     import polars as pl
 
-    pairs = [
-        (c, day_column(c)) for c in frame.columns if c.endswith("DTC") and day_column(c) in frame.columns
-    ]
+    pairs = [(c, day_column(c)) for c in frame.columns if c.endswith("DTC") and day_column(c) in frame.columns]
     counts = {
         date: (study_days.study_day(partial_dates.exact_day(date), pl.col(REFERENCE)) != pl.col(day)).sum()
         for date, day in pairs
@@ -266,8 +254,6 @@ def _names(lines: pl.DataFrame) -> list[str]:
 def _identifiers(lines: pl.DataFrame) -> dict[str, list[str]]:
     import polars as pl
 
-    touched = lines.filter(
-        (pl.col("identifier") != "") & (pl.col("action") != "keep") & (pl.col("values") > 0)
-    )
+    touched = lines.filter((pl.col("identifier") != "") & (pl.col("action") != "keep") & (pl.col("values") > 0))
     classes = sorted(touched["identifier"].unique())
     return {letter: _names(touched.filter(pl.col("identifier") == letter)) for letter in classes}

@@ -31,7 +31,5 @@ def privacy_page(report: DeidentificationReport) -> Page:
                 ],
             ),
         ],
-        Verdict(
-            report.label, "bad" if report.mode == "off" else "good", f"policy version {report.policy_version}"
-        ),
+        Verdict(report.label, "bad" if report.mode == "off" else "good", f"policy version {report.policy_version}"),
     )

@@ -64,9 +64,7 @@ def clean_table(
                 out[day_column(column)] = day
             if action != "day":
                 out[column] = study_days.shifted(column) if action == "shift" else pl.col(column)
-        elif action == "day" or (
-            column.endswith("DY") and column != "VISITDY" and column[:-2] + "DTC" in columns
-        ):
+        elif action == "day" or (column.endswith("DY") and column != "VISITDY" and column[:-2] + "DTC" in columns):
             # A study day of the source stays only where its date is not in the table.
             if column[:-2] + "DTC" not in columns:
                 out[column] = pl.col(column).cast(pl.Int32)

@@ -181,9 +181,7 @@ def value_range(rule: Rule, context: Context) -> RowMeasure:
         return pl.col(code).replace_strict(tests, values, default=None, return_dtype=kind)
 
     low, high = of_test("min", pl.Float64), of_test("max", pl.Float64)
-    applies = (
-        _where(rule, context) & pl.col(value).is_not_null() & (pl.col(unit) == of_test("unit", pl.String))
-    )
+    applies = _where(rule, context) & pl.col(value).is_not_null() & (pl.col(unit) == of_test("unit", pl.String))
     return RowMeasure(applies, (pl.col(value) < low) | (pl.col(value) > high))
 
 

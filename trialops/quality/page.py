@@ -26,14 +26,10 @@ def quality_page(report: QualityReport) -> Page:
         "threshold",
         "message",
     )
-    order = pl.col("status").replace_strict(
-        {"fail": 0, "error": 1, "pass": 2, "not applicable": 3}, default=4
-    )
+    order = pl.col("status").replace_strict({"fail": 0, "error": 1, "pass": 2, "not applicable": 3}, default=4)
     results = report.results.sort(order, maintain_order=True).select(columns)
     statuses = dict(report.results.group_by("status").len().sort("status").iter_rows())
-    queries = (
-        report.queries.group_by("priority", "rule").agg(pl.len().alias("queries")).sort("priority", "rule")
-    )
+    queries = report.queries.group_by("priority", "rule").agg(pl.len().alias("queries")).sort("priority", "rule")
     return Page(
         "Data quality",
         [
@@ -50,6 +46,7 @@ def quality_page(report: QualityReport) -> Page:
         Verdict(
             f"Score {report.score:.2f}",
             "good" if report.passed else "bad",
-            f"{'at or above' if report.passed else 'below'} the gate of {report.threshold:g}; rule book {report.rules_version}",
+            f"{'at or above' if report.passed else 'below'} the gate of {report.threshold:g}; "
+            f"rule book {report.rules_version}",
         ),
     )

@@ -57,9 +57,7 @@ def score(results: pl.DataFrame, book: RuleBook) -> Score:
     ]
     if fatal_failed or fatal_errors:
         value = min(value, book.fatal_cap)
-        lines.append(
-            f"{fatal_failed} fatal rules failed and {fatal_errors} could not be checked: at most {value:.2f}."
-        )
+        lines.append(f"{fatal_failed} fatal rules failed and {fatal_errors} could not be checked: at most {value:.2f}.")
     ok = value >= book.gate
     lines.append(f"The gate is {book.gate:g}: {'passed' if ok else 'not passed'}.")
     return Score(value, ok, lines)

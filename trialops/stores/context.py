@@ -166,9 +166,7 @@ class Step:
             frames: Tables by short name.
             zone: ``clean``, ``features``, ...: the first part of the table names; the short name is the second.
         """
-        return self._write(
-            artifact, {name: (f"{zone}/{name}".lower(), frame) for name, frame in frames.items()}
-        )
+        return self._write(artifact, {name: (f"{zone}/{name}".lower(), frame) for name, frame in frames.items()})
 
     def write_table(self, artifact: Artifact, frame: pl.DataFrame, *, table: str) -> Snapshot:
         """Write an output that is a single table, under its full name (``zone/name``)."""
@@ -187,9 +185,7 @@ class Step:
         self.audit("data.write", _label(artifact), snapshot.digest, tables=_brief(snapshot))
         return snapshot
 
-    def seal(
-        self, artifact: Artifact, frames: Mapping[str, pl.DataFrame], files: Sequence[Path] = ()
-    ) -> None:
+    def seal(self, artifact: Artifact, frames: Mapping[str, pl.DataFrame], files: Sequence[Path] = ()) -> None:
         """Write identifiable tables, and the files they came from, encrypted; the artifact names them."""
         from trialops.stores.sealed import seal, seal_file
 
@@ -403,9 +399,7 @@ def _record(run: Step, state: str, started: str, seconds: float, **more: Any) ->
         "pages": run.pages,
         **more,
     }
-    run.objects.put(
-        f"{run.key}/record.json", json.dumps(record, indent=1, sort_keys=True, default=str).encode()
-    )
+    run.objects.put(f"{run.key}/record.json", json.dumps(record, indent=1, sort_keys=True, default=str).encode())
 
 
 def _emit(event: str, name: str, **values: Any) -> None:

@@ -170,9 +170,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
 def revisions() -> list[str]:
     """The schema revisions this program knows, oldest first, read from the migration files' names."""
     return sorted(
-        name[:4]
-        for name in os.listdir(MIGRATIONS / "versions")
-        if name[:4].isdigit() and name.endswith(".py")
+        name[:4] for name in os.listdir(MIGRATIONS / "versions") if name[:4].isdigit() and name.endswith(".py")
     )
 
 

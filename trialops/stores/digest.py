@@ -58,9 +58,7 @@ def _update(total: hashlib._Hash, block: pa.Array, kind: pa.DataType) -> None:
         total.update(np.ascontiguousarray(lengths, dtype="<i8").tobytes())
         dense = block.drop_null()
         if len(dense):
-            offsets = np.frombuffer(
-                dense.buffers()[1], dtype="<i8", count=len(dense) + 1, offset=dense.offset * 8
-            )
+            offsets = np.frombuffer(dense.buffers()[1], dtype="<i8", count=len(dense) + 1, offset=dense.offset * 8)
             data = dense.buffers()[2]
             if data is not None:
                 total.update(memoryview(data)[int(offsets[0]) : int(offsets[-1])])
@@ -70,6 +68,4 @@ def _update(total: hashlib._Hash, block: pa.Array, kind: pa.DataType) -> None:
         width = kind.bit_width // 8
         dense = block.drop_null()
         if len(dense):
-            total.update(
-                memoryview(dense.buffers()[1])[dense.offset * width : (dense.offset + len(dense)) * width]
-            )
+            total.update(memoryview(dense.buffers()[1])[dense.offset * width : (dense.offset + len(dense)) * width])

@@ -183,9 +183,7 @@ def unseal_file(
             while True:
                 following = sealed.read(frame_bytes + TAG_BYTES)
                 try:
-                    plain.write(
-                        cipher.decrypt(_nonce(index, last=not following), frame, head + context.encode())
-                    )
+                    plain.write(cipher.decrypt(_nonce(index, last=not following), frame, head + context.encode()))
                 except InvalidTag as error:
                     raise _unreadable(f"{source}, frame {index + 1}") from error
                 if progress is not None:

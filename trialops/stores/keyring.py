@@ -133,9 +133,7 @@ class Keyring:
                 )
             cached = self._keys.get((purpose, version))
             if cached is None:
-                cached = self._keys[purpose, version] = _unwrap(
-                    self._master, entry["wrapped"], f"{purpose}/{version}"
-                )
+                cached = self._keys[purpose, version] = _unwrap(self._master, entry["wrapped"], f"{purpose}/{version}")
             return cached
 
     def pseudonym_key(self) -> bytes:
@@ -369,9 +367,7 @@ def _read_master(path: Path) -> bytes:
     except ValueError:
         key = b""
     if len(key) != KEY_BYTES:
-        raise TrialOpsError(
-            "The vault's master key file is damaged.", where=str(path), fix="Restore it from a backup."
-        )
+        raise TrialOpsError("The vault's master key file is damaged.", where=str(path), fix="Restore it from a backup.")
     return key
 
 
@@ -404,9 +400,7 @@ def _wrap(master: bytes, key: bytes, name: str) -> str:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
     nonce = secrets.token_bytes(NONCE_BYTES)
-    return base64.b64encode(
-        nonce + AESGCM(master).encrypt(nonce, key, f"trialops key {name}".encode())
-    ).decode("ascii")
+    return base64.b64encode(nonce + AESGCM(master).encrypt(nonce, key, f"trialops key {name}".encode())).decode("ascii")
 
 
 def _unwrap(master: bytes, wrapped: str, name: str) -> bytes:

@@ -87,9 +87,7 @@ class Lake:
         import polars as pl
         from deltalake import CommitProperties, write_deltalake
 
-        frame = frame.with_columns(
-            pl.col(pl.Null).cast(pl.String)
-        )  # Delta has no type for a column of nothing
+        frame = frame.with_columns(pl.col(pl.Null).cast(pl.String))  # Delta has no type for a column of nothing
         data = frame.to_arrow(compat_level=_compat()).combine_chunks()
         digest = table_digest(data)
         known = self._version_with(table, digest)

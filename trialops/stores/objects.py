@@ -60,9 +60,7 @@ class _Obstore:
         from obstore.exceptions import AlreadyExistsError
 
         try:
-            obstore.put(
-                self._store, key, data, mode="create" if if_absent else "overwrite", use_multipart=False
-            )
+            obstore.put(self._store, key, data, mode="create" if if_absent else "overwrite", use_multipart=False)
         except AlreadyExistsError:
             return False
         return True

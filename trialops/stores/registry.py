@@ -1,6 +1,6 @@
 """The model registry: versions and aliases in MLflow, promotions in the append-only log of the database.
 
-A version is a bundle. It is registered once for a bundle digest and run, however often a step is repeated,
+A version is a bundle. It is registered once for a bundle digest, however often a step or a run is repeated,
 and it is never handed out unless its files still have the registered digest. Aliases, not stages:
 "champion" is in service, "challenger" is under test.
 """
@@ -101,7 +101,7 @@ class ModelRegistry:
         """
         bundle = Bundle.load(folder)
         with session(self._uri):
-            found = self._find(name, bundle.digest, run_id)
+            found = self._find(name, bundle.digest)
             if found is not None:
                 return found
             client = self._client
@@ -131,7 +131,7 @@ class ModelRegistry:
                 name, source, run_id=mlflow_run, tags=labels, model_id=model_id, await_creation_for=0
             )
             client.set_terminated(mlflow_run)
-            registered = self._find(name, bundle.digest, run_id)
+            registered = self._find(name, bundle.digest)
         if registered is None:
             raise TrialOpsError(
                 "the version just registered cannot be found",
@@ -327,9 +327,9 @@ class ModelRegistry:
     def _client(self) -> MlflowClient:
         return open_client(self._uri)
 
-    def _find(self, name: str, digest: str, run_id: str) -> Registered | None:
+    def _find(self, name: str, digest: str) -> Registered | None:
         where = f"name = '{_quoted(name)}' and tags.`{DIGEST_TAG}` = '{digest}'"
-        versions = self._client.search_model_versions(f"{where} and tags.`{RUN_TAG}` = '{_quoted(run_id)}'")
+        versions = self._client.search_model_versions(where)
         # Two processes may have registered it at the same moment; both then hand out the lower number.
         return _registered(min(versions, key=lambda found: int(found.version))) if versions else None
 

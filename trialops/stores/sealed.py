@@ -72,9 +72,7 @@ def unseal(document: Mapping[str, Any], *, vault: Vault, objects: ObjectStore) -
         try:
             data = vault.decrypt(objects.get(item["key"]), context=item["key"])
         except KeyError:
-            raise TrialOpsError(
-                "A sealed table is missing", where=item["key"], fix="Run the intake again."
-            ) from None
+            raise TrialOpsError("A sealed table is missing", where=item["key"], fix="Run the intake again.") from None
         frame = pl.read_ipc(io.BytesIO(data))
         if table_digest(frame.to_arrow()) != item["digest"]:
             raise TrialOpsError("A sealed table is not what was sealed", where=item["key"])

@@ -141,9 +141,7 @@ class Vault:
         """
         self._ring.rotate_master(new_key)
 
-    def destroy(
-        self, purpose: str, version: int, *, reason: str, actor: str, engine: Engine | None = None
-    ) -> None:
+    def destroy(self, purpose: str, version: int, *, reason: str, actor: str, engine: Engine | None = None) -> None:
         """Destroy one data key for good (crypto-shredding). The key file keeps a tombstone: when, who, why.
 
         Args:
@@ -221,9 +219,7 @@ class Vault:
                 where="offset_days",
                 fix="Use lo <= hi, and not 0 alone.",
             )
-        drawn = int.from_bytes(
-            hmac.digest(self._subkey("offset", "days", study), subject.encode(), sha256)[:16], "big"
-        )
+        drawn = int.from_bytes(hmac.digest(self._subkey("offset", "days", study), subject.encode(), sha256)[:16], "big")
         days = lo + drawn % choices  # bias below 2**-100
         return days + 1 if lo <= 0 <= days else days
 
@@ -232,17 +228,13 @@ class Vault:
         key = self._subkeys.get((use, study, kind))
         if key is None:
             # Lengths before the parts: ("ab", "c") and ("a", "bc") must not meet.
-            parts = b"".join(
-                len(part.encode()).to_bytes(4, "big") + part.encode() for part in (use, study, kind)
-            )
+            parts = b"".join(len(part.encode()).to_bytes(4, "big") + part.encode() for part in (use, study, kind))
             key = self._subkeys[use, study, kind] = hmac.digest(self._ring.pseudonym_key(), parts, sha256)
         return key
 
     # -- the way back --------------------
 
-    def remember(
-        self, kind: str, links: Mapping[str, str], *, engine: Engine, study: str | None = None
-    ) -> int:
+    def remember(self, kind: str, links: Mapping[str, str], *, engine: Engine, study: str | None = None) -> int:
         """Keep which value stands behind a pseudonym, encrypted, in the database.
 
         Args:
@@ -280,10 +272,7 @@ class Vault:
                     table.c.pseudonym.in_(names[start : start + _CHUNK]),
                 )
                 for row in connection.execute(query):
-                    if (
-                        self.decrypt(row.sealed, _link(study, kind, row.pseudonym)).decode()
-                        != wanted[row.pseudonym]
-                    ):
+                    if self.decrypt(row.sealed, _link(study, kind, row.pseudonym)).decode() != wanted[row.pseudonym]:
                         raise _collision(kind)
                     known.add(row.pseudonym)
             at = utc_now()
@@ -367,9 +356,7 @@ class Vault:
 
 
 def _text(key: bytes, value: str) -> str:
-    return (
-        base64.b32encode(hmac.digest(key, value.encode(), sha256)[:PSEUDONYM_BYTES]).decode("ascii").lower()
-    )
+    return base64.b32encode(hmac.digest(key, value.encode(), sha256)[:PSEUDONYM_BYTES]).decode("ascii").lower()
 
 
 def _link(study: str, kind: str, pseudonym: str) -> str:

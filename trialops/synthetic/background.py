@@ -75,9 +75,7 @@ def medications(p: Population, usubjid: pl.Series, seen: Observed) -> pl.DataFra
     nothing = np.full(len(s), NO_DATE)
     # Rescue medicines point past the end of MEDICATIONS.
     rescue = [t.treatment for t in TERMS]
-    given = np.flatnonzero(
-        np.array([bool(r) for r in rescue])[seen.term] & (seen.onset <= p.end[seen.subject])
-    )
+    given = np.flatnonzero(np.array([bool(r) for r in rescue])[seen.term] & (seen.onset <= p.end[seen.subject]))
     rs, term, onset = seen.subject[given], seen.term[given], seen.onset[given]
     subject = np.concatenate([s, rs])
     start = np.concatenate([since.astype(np.int64), onset])
@@ -100,8 +98,7 @@ def medications(p: Population, usubjid: pl.Series, seen: Observed) -> pl.DataFra
     start_text = pl.select(start_text.str.slice(0, pl.Series(np.where(rescued, 10, 4)))).to_series()
     names = ("CMTRT", "CMDECOD", "CMCLAS", "CMDOSE", "CMDOSU", "CMDOSFRQ", "CMROUTE", "CMINDC")
     fixed = {
-        name: pl.Series([row[i] if row[0] else None for row in table]).gather(kind)
-        for i, name in enumerate(names)
+        name: pl.Series([row[i] if row[0] else None for row in table]).gather(kind) for i, name in enumerate(names)
     }
     return pl.DataFrame(
         {

@@ -66,9 +66,7 @@ class Defects:
                 where="defects",
                 fix=f"choose from {', '.join(KINDS)}",
             )
-        needs = sorted(
-            set(kinds) & (set(ROW_FAULTS) | {"missing_column", "truncated_file", "encoding_cp1252"})
-        )
+        needs = sorted(set(kinds) & (set(ROW_FAULTS) | {"missing_column", "truncated_file", "encoding_cp1252"}))
         if needs and "sdtm" not in formats:
             raise TrialOpsError(
                 f"{', '.join(needs)} can only be put into SDTM files",
@@ -145,9 +143,7 @@ class Defects:
         """The records as JSON-ready dictionaries."""
         return [asdict(r) for r in self.records]
 
-    def _set(
-        self, kind: str, domain: str, frame: pl.DataFrame, index: int, values: dict[str, Any]
-    ) -> pl.DataFrame:
+    def _set(self, kind: str, domain: str, frame: pl.DataFrame, index: int, values: dict[str, Any]) -> pl.DataFrame:
         """Change values of one row and record each change."""
         import polars as pl
 
@@ -160,10 +156,7 @@ class Defects:
                 )
             here = pl.int_range(pl.len()) == index
             frame = frame.with_columns(
-                pl.when(here)
-                .then(pl.lit(after, frame.schema[column]))
-                .otherwise(pl.col(column))
-                .alias(column)
+                pl.when(here).then(pl.lit(after, frame.schema[column])).otherwise(pl.col(column)).alias(column)
             )
         return frame
 
@@ -248,9 +241,7 @@ def _out_of_range(d: Defects, domain: str, frame: pl.DataFrame) -> pl.DataFrame:
             )
         return frame
     for index in _first(frame, "VSTESTCD", "PULSE", 2):
-        frame = d._set(
-            "out_of_range", domain, frame, index, {"VSORRES": "720", "VSSTRESC": "720", "VSSTRESN": 720.0}
-        )
+        frame = d._set("out_of_range", domain, frame, index, {"VSORRES": "720", "VSSTRESC": "720", "VSSTRESN": 720.0})
     return frame
 
 

@@ -133,24 +133,18 @@ def disposition(p: Population, usubjid: pl.Series) -> pl.DataFrame:
     reason = p.reason[subject]
     texts = [REASON_TEXT.get(r, (r,)) for r in REASONS]
     offset = np.cumsum([0, *(len(t) for t in texts)])
-    pick = np.floor(p.draws.uniform("reason/text") * np.array([len(t) for t in texts])[p.reason]).astype(
-        np.int64
-    )
+    pick = np.floor(p.draws.uniform("reason/text") * np.array([len(t) for t in texts])[p.reason]).astype(np.int64)
     flat = [*(t for group in texts for t in group), "RANDOMIZED"]
     date = np.where(last, p.end[subject], p.start[subject])
     # The loss of contact is declared weeks after the last contact, other ends within the week.
-    lag = np.where(
-        p.reason == LOST, p.draws.integers("reason/lost", 14, 45), p.draws.integers("reason/lag", 0, 6)
-    )
+    lag = np.where(p.reason == LOST, p.draws.integers("reason/lost", 14, 45), p.draws.integers("reason/lag", 0, 6))
     lag = np.where((p.reason == COMPLETED) | p.failed, 0, lag)
     seen = np.where(p.attended, np.arange(len(VISITS)), 0).max(axis=1)
     return pl.DataFrame(
         {
             **subject_columns(p, usubjid, "DS", subject, np.where(last, seen[subject], BASELINE)),
             "DSSEQ": sequence_numbers(subject),
-            "DSTERM": pl.Series(flat).gather(
-                np.where(last, (offset[p.reason] + pick)[subject], len(flat) - 1)
-            ),
+            "DSTERM": pl.Series(flat).gather(np.where(last, (offset[p.reason] + pick)[subject], len(flat) - 1)),
             "DSDECOD": pl.Series([*REASONS, "RANDOMIZED"]).gather(np.where(last, reason, len(REASONS))),
             "DSCAT": pl.Series(np.where(last, "DISPOSITION EVENT", "PROTOCOL MILESTONE")),
             "DSDTC": iso(date + np.where(last, lag[subject], 0)),

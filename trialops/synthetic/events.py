@@ -91,8 +91,7 @@ TERMS = (
 # fmt: on
 FATAL = tuple(i for i, t in enumerate(TERMS) if t.decod in {"MYOCARDIAL INFARCTION", "PNEUMONIA"})
 GRAVE = tuple(
-    t.decod in {"MYOCARDIAL INFARCTION", "PNEUMONIA", "HIP FRACTURE", "TRANSIENT ISCHAEMIC ATTACK"}
-    for t in TERMS
+    t.decod in {"MYOCARDIAL INFARCTION", "PNEUMONIA", "HIP FRACTURE", "TRANSIENT ISCHAEMIC ATTACK"} for t in TERMS
 )
 IRRITATION = tuple(t.bodsys in (SKIN, GUT) or t.decod.startswith("APPLICATION SITE") for t in TERMS)
 

@@ -52,9 +52,7 @@ def _tables(frames: dict[str, pl.DataFrame], received: pl.Expr | None = None) ->
         status, meta = pl.lit("final"), pl.lit("")
     else:
         status = pl.lit("corrected")
-        meta = pl.concat_str(
-            pl.lit('"meta":{"versionId":"2","lastUpdated":"'), received, pl.lit('T00:00:00Z"},')
-        )
+        meta = pl.concat_str(pl.lit('"meta":{"versionId":"2","lastUpdated":"'), received, pl.lit('T00:00:00Z"},'))
     visit = (pl.col("VISITNUM") * 10).cast(pl.Int64)
     made = []
     for code, name, category in (("LB", "lab", "laboratory"), ("VS", "vital", "vital-signs")):
@@ -86,9 +84,7 @@ def _tables(frames: dict[str, pl.DataFrame], received: pl.Expr | None = None) ->
                     N=pl.col("AESEQ"),
                     META=meta,
                     SEVERITY=pl.col("AESEV").str.to_lowercase(),
-                    SERIOUS=pl.when(pl.col("AESER") == "Y")
-                    .then(pl.lit("Serious"))
-                    .otherwise(pl.lit("Non-serious")),
+                    SERIOUS=pl.when(pl.col("AESER") == "Y").then(pl.lit("Serious")).otherwise(pl.lit("Non-serious")),
                     OUTCOME=pl.col("AEOUT").replace_strict(
                         {
                             "FATAL": "fatal",
@@ -105,9 +101,7 @@ def _tables(frames: dict[str, pl.DataFrame], received: pl.Expr | None = None) ->
     if "SV" in frames:
         made.append(
             _entries(
-                frames["SV"].with_columns(
-                    P=number, N=visit, SITE=pl.col("USUBJID").str.split("-").list.get(1)
-                ),
+                frames["SV"].with_columns(P=number, N=visit, SITE=pl.col("USUBJID").str.split("-").list.get(1)),
                 "Encounter",
                 "visit-{}",
                 ENCOUNTER,
@@ -190,9 +184,7 @@ def write_block(
     with (folder / f"bundle-{block:04d}.ndjson").open("wb") as file:
         for start in range(0, len(numbers), CHUNK):
             stop = min(start + CHUNK, len(numbers))
-            first = pl.DataFrame(
-                {"P": numbers[start:stop], "text": [",".join(part) for part in personal[start:stop]]}
-            )
+            first = pl.DataFrame({"P": numbers[start:stop], "text": [",".join(part) for part in personal[start:stop]]})
             piece = {name: frames[name][int(at[start]) : int(at[stop])] for name, at in position.items()}
             written += sum(f.height for f in piece.values())
             bundles = _bundles([first, *_tables(piece)])
@@ -213,8 +205,6 @@ def _positions(frame: pl.DataFrame, numbers: list[str]) -> list[int]:
     import polars as pl
 
     order = pl.DataFrame({"P": numbers, "i": np.arange(len(numbers))})
-    index = frame.select(P=pl.col("USUBJID").str.slice(-6)).join(
-        order, on="P", how="left", maintain_order="left"
-    )["i"]
+    index = frame.select(P=pl.col("USUBJID").str.slice(-6)).join(order, on="P", how="left", maintain_order="left")["i"]
     found = np.searchsorted(index.to_numpy(), np.arange(len(numbers) + 1))
     return [int(i) for i in found]

@@ -35,9 +35,7 @@ def _consent(number: str, state: str, date: str, end: str) -> dict[str, Any]:
     if state == "withdrawn":
         provision["period"]["end"] = end
     if state == "limited":
-        provision["provision"] = [
-            {"type": "deny", "purpose": [{"system": f"{TERMS}/v3-ActReason", "code": "HMARKT"}]}
-        ]
+        provision["provision"] = [{"type": "deny", "purpose": [{"system": f"{TERMS}/v3-ActReason", "code": "HMARKT"}]}]
     return {
         "resourceType": "Consent",
         "id": f"{number}-consent",
@@ -51,14 +49,9 @@ def _consent(number: str, state: str, date: str, end: str) -> dict[str, Any]:
     }
 
 
-def personal_entries(
-    p: Population, sites: Sites, persons: list[Person], notes: list[Note]
-) -> list[list[str]]:
+def personal_entries(p: Population, sites: Sites, persons: list[Person], notes: list[Note]) -> list[list[str]]:
     """Entries with direct identifiers, per subject: patient, consent, research subject, notes."""
-    dates = {
-        name: iso(getattr(p, name)).to_list()
-        for name in ("birth", "consent", "screening", "end", "contact_end")
-    }
+    dates = {name: iso(getattr(p, name)).to_list() for name in ("birth", "consent", "screening", "end", "contact_end")}
     states = consent_state(p)
     result: list[list[str]] = []
     for i, who in enumerate(persons):
@@ -115,11 +108,7 @@ def personal_entries(
                     "resourceType": "DocumentReference",
                     "id": document_id(key, note),
                     "status": "current",
-                    "type": {
-                        "coding": [
-                            {"system": "http://loinc.org", "code": "11506-3", "display": "Progress note"}
-                        ]
-                    },
+                    "type": {"coding": [{"system": "http://loinc.org", "code": "11506-3", "display": "Progress note"}]},
                     "subject": {"reference": f"Patient/{key}"},
                     "date": f"{date}T12:00:00Z",
                     "content": [{"attachment": {"contentType": "text/plain; charset=utf-8", "data": data}}],

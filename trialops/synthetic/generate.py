@@ -142,9 +142,7 @@ def generate(
             tally.counts["FHIR resources"] += made
         if "hl7" in formats:
             labs, changed = frames["LB"], corrections["LB"]
-            tally.counts["HL7 messages"] += hl7.write_block(
-                out / "hl7", number, p, layout, seed, labs, changed
-            )
+            tally.counts["HL7 messages"] += hl7.write_block(out / "hl7", number, p, layout, seed, labs, changed)
         if sdtm:
             sdtm.write(frames, corrections)
 
@@ -205,13 +203,9 @@ def _tables(p: Population, layout: Sites) -> tuple[dict[str, pl.DataFrame], dict
         "LB": domains.laboratory(p, ids, fixed, fixed.settled).with_columns(
             RECEIVED=_receipt(p.visit_date[fixed.subject, fixed.visit])
         ),
-        "AE": event_rows(p, ids, seen, seen.settled)[changed].with_columns(
-            RECEIVED=_receipt(seen.collected[changed])
-        ),
+        "AE": event_rows(p, ids, seen, seen.settled)[changed].with_columns(RECEIVED=_receipt(seen.collected[changed])),
     }
-    return frames, {
-        name: frame.with_columns(pl.col("RECEIVED").cast(pl.String)) for name, frame in corrections.items()
-    }
+    return frames, {name: frame.with_columns(pl.col("RECEIVED").cast(pl.String)) for name, frame in corrections.items()}
 
 
 def _receipt(days: npt.NDArray[np.int64]) -> pl.Series:
@@ -223,10 +217,7 @@ def _receipt(days: npt.NDArray[np.int64]) -> pl.Series:
     month = earliest.astype("datetime64[M]")
     month = np.where(month.astype("datetime64[D]") < earliest, month + 1, month)
     return (
-        pl.Series(month.astype("datetime64[D]").astype(np.int64))
-        .cast(pl.Int32)
-        .cast(pl.Date)
-        .dt.to_string("%Y-%m-%d")
+        pl.Series(month.astype("datetime64[D]").astype(np.int64)).cast(pl.Int32).cast(pl.Date).dt.to_string("%Y-%m-%d")
     )
 
 

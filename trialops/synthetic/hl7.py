@@ -45,9 +45,7 @@ def _messages(rows: pl.DataFrame, identity: pl.DataFrame) -> pl.Series:
         TAKEN=pl.col("LBDTC").str.replace_all("[-T:]", ""),
         LINE=pl.int_range(pl.len()).over("USUBJID", "VISITNUM", "SENT") + 1,
     )
-    rows = rows.with_columns(
-        SENT=pl.when(pl.col("SENT") == "").then(pl.col("TAKEN")).otherwise(pl.col("SENT"))
-    )
+    rows = rows.with_columns(SENT=pl.when(pl.col("SENT") == "").then(pl.col("TAKEN")).otherwise(pl.col("SENT")))
     heads = (
         rows.with_columns(RESULTS=fill(rows, RESULT))
         .group_by("USUBJID", "VISITNUM", "SENT", maintain_order=True)
@@ -119,9 +117,7 @@ def write_block(
         sent = pl.col("RECEIVED").str.replace_all("-", "") + "0000"
         groups.append(
             _messages(
-                corrected.with_columns(
-                    STATUS=pl.lit("C"), SENT=sent, MARK=pl.format("C{}", sent.str.slice(0, 8))
-                ),
+                corrected.with_columns(STATUS=pl.lit("C"), SENT=sent, MARK=pl.format("C{}", sent.str.slice(0, 8))),
                 identity,
             )
         )

@@ -166,9 +166,7 @@ def lab_rows(p: Population, readings: Readings, values: Ints) -> pl.DataFrame:
     span = int(values.max()) + 1 if len(values) else 1
     code = (readings.test * 2 + p.female[readings.subject]) * span + values
     distinct, index = np.unique(code, return_inverse=True)
-    facts = [
-        _lab_facts(ANALYTES[int(c) // span // 2], bool(int(c) // span % 2), int(c) % span) for c in distinct
-    ]
+    facts = [_lab_facts(ANALYTES[int(c) // span // 2], bool(int(c) // span % 2), int(c) % span) for c in distinct]
     kinds = [(a, female) for a in ANALYTES for female in (False, True)]
     limits = [a.limits(f) for a, f in kinds]
     names = ("LBORRES", "LBSTRESC", "LBSTRESN", "LBNRIND")
@@ -183,18 +181,12 @@ def lab_rows(p: Population, readings: Readings, values: Ints) -> pl.DataFrame:
             "LBORNRHI": [number_text(high) for _, high in limits],
             "LBSTRESU": [a.si_unit for a, _ in kinds],
             "LOINC": [a.loinc for a, _ in kinds],
-            "LBSTNRLO": [
-                float(number_text(low * a.factor)) for (a, _), (low, _) in zip(kinds, limits, strict=True)
-            ],
-            "LBSTNRHI": [
-                float(number_text(high * a.factor)) for (a, _), (_, high) in zip(kinds, limits, strict=True)
-            ],
+            "LBSTNRLO": [float(number_text(low * a.factor)) for (a, _), (low, _) in zip(kinds, limits, strict=True)],
+            "LBSTNRHI": [float(number_text(high * a.factor)) for (a, _), (_, high) in zip(kinds, limits, strict=True)],
         },
         readings.test * 2 + p.female[readings.subject],
     )
-    baseline = pl.Series(
-        "LBBLFL", np.where((readings.visit == SCREENING) & ~p.failed[readings.subject], "Y", "")
-    )
+    baseline = pl.Series("LBBLFL", np.where((readings.visit == SCREENING) & ~p.failed[readings.subject], "Y", ""))
     return pl.DataFrame([*fixed.values(), *result.values(), baseline])
 
 
@@ -212,9 +204,7 @@ def vital_rows(readings: Readings) -> pl.DataFrame:
         value = scaled / 10**vital.decimals
         standard = vital.standard(value)
         facts.append((f"{value:.{vital.decimals}f}", number_text(standard), standard))
-    result = _gather(
-        {n: [f[i] for f in facts] for i, n in enumerate(("VSORRES", "VSSTRESC", "VSSTRESN"))}, index
-    )
+    result = _gather({n: [f[i] for f in facts] for i, n in enumerate(("VSORRES", "VSSTRESC", "VSSTRESN"))}, index)
     fixed = _gather(
         {
             "VSTESTCD": [v.code for v in VITALS],
@@ -245,9 +235,7 @@ def study_day(date: Ints, start: Ints, failed: npt.NDArray[np.bool_]) -> pl.Seri
     return pl.Series(np.where(failed, 0, day)).set(pl.Series(failed), None)
 
 
-def subject_columns(
-    p: Population, usubjid: pl.Series, domain: str, subject: Ints, visit: Ints
-) -> dict[str, pl.Series]:
+def subject_columns(p: Population, usubjid: pl.Series, domain: str, subject: Ints, visit: Ints) -> dict[str, pl.Series]:
     """STUDYID, DOMAIN, USUBJID and the visit columns of the given rows."""
     import polars as pl
 

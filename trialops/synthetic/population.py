@@ -187,9 +187,7 @@ def simulate(seed: int, sites: Sites, keys: Ints, *, nobody_leaves: bool = False
     screening = consent + draws.integers("screening", 0, 3)
     start = screening + draws.integers("start", 7, 14)
     height = np.where(female, 160, 174) + 6.5 * draws.normal("height")
-    weight = np.clip(
-        25.5 * np.exp(0.17 * draws.normal("bmi")) * (height / 100) ** 2 - 0.25 * (age - 75), 36, 160
-    )
+    weight = np.clip(25.5 * np.exp(0.17 * draws.normal("bmi")) * (height / 100) ** 2 - 0.25 * (age - 75), 36, 160)
 
     frailty = draws.gamma("frailty", 1.6)
     events = simulate_events(draws, arm, age, frailty)

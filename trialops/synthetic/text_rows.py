@@ -24,7 +24,5 @@ def fill(frame: pl.DataFrame, template: str) -> pl.Series:
     import polars as pl
 
     parts = MARK.split(template)
-    columns = [
-        pl.col(part).cast(pl.String).fill_null("") if i % 2 else pl.lit(part) for i, part in enumerate(parts)
-    ]
+    columns = [pl.col(part).cast(pl.String).fill_null("") if i % 2 else pl.lit(part) for i, part in enumerate(parts)]
     return frame.select(pl.concat_str(columns).alias("text")).to_series()

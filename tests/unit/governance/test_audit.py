@@ -71,12 +71,7 @@ def test_append_gives_contiguous_chain(engine: Engine) -> None:
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", event.at) for event in events)
     assert events[2].detail == {"rows": 3}
     result = trail.verify()
-    assert (
-        result.ok
-        and bool(result)
-        and result.checked == 5
-        and result.head == trail.head() == (5, events[-1].digest)
-    )
+    assert result.ok and bool(result) and result.checked == 5 and result.head == trail.head() == (5, events[-1].digest)
 
 
 def test_digest_is_sha256_of_documented_text() -> None:
@@ -291,9 +286,7 @@ def test_append_only(engine: Engine, statement: str) -> None:
     if statement == "REPLACE":
         columns = "at, actor, action, object, version, reason, run_id, detail, previous, digest"
         verb, tail = (
-            ("INSERT OR REPLACE", "")
-            if sqlite
-            else ("INSERT", " ON CONFLICT (seq) DO UPDATE SET reason = 'x'")
+            ("INSERT OR REPLACE", "") if sqlite else ("INSERT", " ON CONFLICT (seq) DO UPDATE SET reason = 'x'")
         )
         rows = f"SELECT 2, {columns} FROM audit_events WHERE seq = 3"
         statement = f"{verb} INTO audit_events (seq, {columns}) {rows}{tail}"

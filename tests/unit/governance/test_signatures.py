@@ -82,9 +82,7 @@ def test_any_changed_byte_of_the_record_invalidates(signing: Signatures) -> None
     ],
     ids=lambda change: "=".join(map(str, next(iter(change.items())))),
 )
-def test_any_changed_field_of_the_signature_invalidates(
-    signing: Signatures, change: dict[str, object]
-) -> None:
+def test_any_changed_field_of_the_signature_invalidates(signing: Signatures, change: dict[str, object]) -> None:
     signature = sign(signing)
     check = signing.verify(replace(signature, **change), digest(RECORD))
     assert not check.ok and check.problem
@@ -108,9 +106,7 @@ def test_forged_key_row_is_not_the_signers(signing: Signatures, engine: Engine) 
     with engine.begin() as connection:
         old = connection.execute(sa.select(signer_keys)).one()
         connection.execute(
-            signer_keys.insert().values(
-                **(dict(old._mapping) | {"key_id": forged.key_id, "public_key": public.hex()})
-            )
+            signer_keys.insert().values(**(dict(old._mapping) | {"key_id": forged.key_id, "public_key": public.hex()}))
         )
     assert not signing.verify(forged, digest(b"forged"))
 

@@ -234,9 +234,7 @@ def test_numbers_do_not_count_as_text_when_the_encoding_is_chosen(tmp_path: Path
 
 
 def test_other_data_sets_are_counted_and_left_out(tmp_path: Path) -> None:
-    deliver(
-        tmp_path, SUPPAE={"STUDYID": ["T1"], "QNAM": ["X"]}, QS={"STUDYID": ["T1"] * 2, "QSSEQ": [1.0, 2.0]}
-    )
+    deliver(tmp_path, SUPPAE={"STUDYID": ["T1"], "QNAM": ["X"]}, QS={"STUDYID": ["T1"] * 2, "QSSEQ": [1.0, 2.0]})
     intake = read_folder(tmp_path, received=RECEIVED)
     assert counts(intake, "suppae.xpt") == (1, 0, 0, 1)
     assert counts(intake, "qs.xpt") == (2, 0, 0, 2)

@@ -81,18 +81,12 @@ def test_two_readers_agree(tmp_path: Path) -> None:
     assert meta.column_labels == [c.label for c in COLUMNS]
 
 
-@given(
-    st.lists(
-        st.floats(min_value=-1e70, max_value=1e70).filter(lambda v: v == 0 or abs(v) > 1e-70), max_size=30
-    )
-)
+@given(st.lists(st.floats(min_value=-1e70, max_value=1e70).filter(lambda v: v == 0 or abs(v) > 1e-70), max_size=30))
 def test_readers_return_the_numbers(tmp_path_factory: pytest.TempPathFactory, values: list[float]) -> None:
     path = tmp_path_factory.mktemp("x") / "n.xpt"
     with XportWriter(path, "N", "", [Column("ID", "char", 3, "row"), Column("V", "num", 8, "v")]) as writer:
         writer.write(
-            pl.DataFrame(
-                {"ID": ["row"] * len(values), "V": values}, schema={"ID": pl.String, "V": pl.Float64}
-            )
+            pl.DataFrame({"ID": ["row"] * len(values), "V": values}, schema={"ID": pl.String, "V": pl.Float64})
         )
     frame, _ = pyreadstat.read_xport(str(path))
     assert frame["V"].tolist() == values

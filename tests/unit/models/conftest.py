@@ -29,9 +29,7 @@ def task() -> Task:
     return load_task()
 
 
-def trial(
-    task: Task, n: int = 300, sites: int = 14, seed: int = 1, distance: float = DISTANCE
-) -> pl.DataFrame:
+def trial(task: Task, n: int = 300, sites: int = 14, seed: int = 1, distance: float = DISTANCE) -> pl.DataFrame:
     """A training set: ae_count informs, the rest is noise; gaps, an empty and a constant feature."""
     import polars as pl
 
@@ -53,9 +51,7 @@ def trial(
             "label": y,
             **columns,
             "group_sex": np.where(columns["sex_female"] > 0, "F", "M"),
-            "group_age_band": np.where(
-                columns["age"] < 65, "<65", np.where(columns["age"] <= 80, "65-80", ">80")
-            ),
+            "group_age_band": np.where(columns["age"] < 65, "<65", np.where(columns["age"] <= 80, "65-80", ">80")),
             "group_race": rng.choice(["WHITE", "BLACK OR AFRICAN AMERICAN"], n, p=[0.8, 0.2]),
         }
     ).with_columns(pl.col("pulse", "alt_uln_ratio").fill_nan(None))

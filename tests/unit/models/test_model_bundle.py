@@ -55,9 +55,7 @@ def bundle_of(kind: str, frame: pl.DataFrame, task: Task) -> tuple[Bundle, np.nd
 
 
 @pytest.mark.parametrize("kind", ["logistic", "lightgbm"])
-def test_same_data_and_seed_same_bytes(
-    kind: str, trial_frame: pl.DataFrame, task: Task, tmp_path: Path
-) -> None:
+def test_same_data_and_seed_same_bytes(kind: str, trial_frame: pl.DataFrame, task: Task, tmp_path: Path) -> None:
     folders = [bundle_of(kind, trial_frame, task)[0].save(tmp_path / name) for name in "ab"]
     files = [{file.name: file.read_bytes() for file in folder.iterdir()} for folder in folders]
     assert files[0] == files[1]
@@ -65,9 +63,7 @@ def test_same_data_and_seed_same_bytes(
 
 
 @pytest.mark.parametrize("kind", ["logistic", "lightgbm"])
-def test_a_loaded_bundle_predicts_the_same(
-    kind: str, trial_frame: pl.DataFrame, task: Task, tmp_path: Path
-) -> None:
+def test_a_loaded_bundle_predicts_the_same(kind: str, trial_frame: pl.DataFrame, task: Task, tmp_path: Path) -> None:
     bundle, x = bundle_of(kind, trial_frame, task)
     loaded = Bundle.load(bundle.save(tmp_path / "m"), digest=bundle.digest)
     assert loaded.digest == bundle.digest
@@ -129,9 +125,7 @@ def test_predicting_imports_neither_pandas_nor_scikit_learn(
         "b.predict(np.zeros((1, len(b.features))));"
         "print(sorted({'pandas', 'sklearn', 'lightgbm', 'polars', 'scipy'} & set(sys.modules)))"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "m")], capture_output=True, text=True, check=True
-    )
+    run = subprocess.run([sys.executable, "-c", code, str(tmp_path / "m")], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
 
 
@@ -166,9 +160,7 @@ def test_wrong_width_is_refused(trial_frame: pl.DataFrame, task: Task) -> None:
             bundle.predict(wrong)
 
 
-def test_a_digest_does_not_depend_on_the_folder(
-    trial_frame: pl.DataFrame, task: Task, tmp_path: Path
-) -> None:
+def test_a_digest_does_not_depend_on_the_folder(trial_frame: pl.DataFrame, task: Task, tmp_path: Path) -> None:
     bundle, _ = bundle_of("logistic", trial_frame, task)
     assert Bundle.load(bundle.save(tmp_path / "x" / "y")).digest == bundle.digest
 
@@ -203,9 +195,7 @@ def test_a_bad_space_is_refused(tmp_path: Path) -> None:
     from trialops.models.candidates import SPACE
 
     path = tmp_path / "space.yaml"
-    path.write_text(
-        SPACE.read_text().replace("{low: 0.001, high: 10.0, log: true}", "{low: 10.0, high: 1.0}")
-    )
+    path.write_text(SPACE.read_text().replace("{low: 0.001, high: 10.0, log: true}", "{low: 10.0, high: 1.0}"))
     with pytest.raises(TrialOpsError) as error:
         draw(4, 0, path)
     assert error.value.where.endswith("key logistic.C.low")

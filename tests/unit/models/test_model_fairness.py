@@ -160,15 +160,13 @@ def test_same_seed_same_report_and_one_group_is_insufficient() -> None:
     counts = {"F": (30, 10, 12, 48), "M": (20, 20, 12, 48)}
     assert audit(counts).as_dict() == audit(counts).as_dict()
     assert audit({"F": (150, 50, 60, 240)}).verdict == "insufficient evidence"
-    assert audit_predictions(
-        np.array([1, 0]), np.array([0.2, 0.4]), {}, threshold=0.5, policy=POLICY
-    ).verdict == ("insufficient evidence")
+    assert audit_predictions(np.array([1, 0]), np.array([0.2, 0.4]), {}, threshold=0.5, policy=POLICY).verdict == (
+        "insufficient evidence"
+    )
 
 
 def test_the_operator_reads_the_tasks_groups(trial_frame: pl.DataFrame, task: Task) -> None:
-    bundle = Bundle(
-        "m", "logistic", ("ae_count",), 0.5, {}, {}, "", {}, {"ae_count": 0.0}, (0.0,), (1.0,), (1.0,)
-    )
+    bundle = Bundle("m", "logistic", ("ae_count",), 0.5, {}, {}, "", {}, {"ae_count": 0.0}, (0.0,), (1.0,), (1.0,))
     report = FairnessBiasDetectorOperator(task, POLICY).run(bundle, trial_frame)
     assert [a.attribute for a in report.attributes] == ["sex", "age_band", "race"]
     race = {row.level: row for row in report.attributes[2].groups}

@@ -38,9 +38,7 @@ from trialops.models.net_benefit import decision_curve, net_benefit
 from trialops.models.task import Task
 
 
-def scores(
-    n: int = 200, distance: float = 1.0, seed: int = 0, digits: int = 1
-) -> tuple[np.ndarray, np.ndarray]:
+def scores(n: int = 200, distance: float = 1.0, seed: int = 0, digits: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Labels and probabilities with ties."""
     rng = np.random.default_rng(seed)
     y = (rng.random(n) < 0.4).astype(np.int8)

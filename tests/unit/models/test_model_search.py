@@ -30,9 +30,7 @@ def parts(trial_frame: pl.DataFrame, task: Task) -> tuple[pl.DataFrame, pl.DataF
 @pytest.fixture(scope="module")
 def found(parts: tuple[pl.DataFrame, pl.DataFrame], task: Task, tmp_path_factory: Any) -> SearchResult:
     """An in-process search."""
-    return search(
-        parts[0], task, trials=8, seed=3, backend="inprocess", storage=tmp_path_factory.mktemp("search")
-    )
+    return search(parts[0], task, trials=8, seed=3, backend="inprocess", storage=tmp_path_factory.mktemp("search"))
 
 
 def test_the_winner_has_the_lowest_log_loss(found: SearchResult) -> None:

@@ -50,9 +50,7 @@ def test_a_refusal_names_file_and_key(tmp_path: Path, old: str, new: str, key: s
 
 def test_unblinded_trials_may_use_dose(tmp_path: Path) -> None:
     path = tmp_path / "task.yaml"
-    path.write_text(
-        SHIPPED.replace("  - bmi\n", "  - dose_mean\n").replace("blinded: true", "blinded: false")
-    )
+    path.write_text(SHIPPED.replace("  - bmi\n", "  - dose_mean\n").replace("blinded: true", "blinded: false"))
     assert "dose_mean" in load_task(path).features
 
 

@@ -66,9 +66,7 @@ def test_pandas_and_polars_split_alike(trial_frame: pl.DataFrame, task: Task) ->
     pandas = trial_frame.to_pandas()
     split = split_sites(pandas, task)
     assert split == split_sites(trial_frame, task)
-    assert (
-        split.parts(pandas)[1]["subject_id"].tolist() == split.parts(trial_frame)[1]["subject_id"].to_list()
-    )
+    assert split.parts(pandas)[1]["subject_id"].tolist() == split.parts(trial_frame)[1]["subject_id"].to_list()
 
 
 def test_sites_held_out_before_stay_held_out(trial_frame: pl.DataFrame, task: Task) -> None:

@@ -65,9 +65,7 @@ def trial() -> dict[str, pl.DataFrame]:
     for i, row in enumerate(ae):
         row |= {"STUDYID": "T1", "AESEQ": float(i + 1), "AETERM": "fell at home in Springfield"}
         row |= {"AEDECOD": "FALL", "AESPID": "E07", "AESTDY": 99.0, "AESECRET": "kept by nobody"}
-    sv = [
-        {"STUDYID": "T1", "USUBJID": SUBJECTS[2], "VISITNUM": 1.0, "SVSTDTC": "2014-03-03", "VISITDY": -7.0}
-    ]
+    sv = [{"STUDYID": "T1", "USUBJID": SUBJECTS[2], "VISITNUM": 1.0, "SVSTDTC": "2014-03-03", "VISITDY": -7.0}]
     return {"DM": table("DM", [common | r for r in dm]), "AE": table("AE", ae), "SV": table("SV", sv)}
 
 

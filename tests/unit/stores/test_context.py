@@ -29,9 +29,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def artifact(tmp_path: Path, name: str) -> Any:
-    return SimpleNamespace(
-        name=name, uri=str(tmp_path / name), path=str(tmp_path / "out" / name), metadata={}
-    )
+    return SimpleNamespace(name=name, uri=str(tmp_path / name), path=str(tmp_path / "out" / name), metadata={})
 
 
 def events(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -97,9 +95,7 @@ def test_sealed_tables_are_unreadable_on_disk_and_read_back(home: Path) -> None:
         assert run.unseal(sealed)["DM"].equals(frame)
 
 
-def test_our_errors_are_kept_and_others_lose_their_message(
-    home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_our_errors_are_kept_and_others_lose_their_message(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(TrialOpsError, match="No rows"), step("plain"):
         raise TrialOpsError("No rows", where="labs", fix="Send some.")
     with pytest.raises(TrialOpsError) as caught, step("leaky"):

@@ -170,9 +170,7 @@ def test_statement_values_stay_out_of_messages(engine: Engine) -> None:
 
 
 def test_run_from_start_to_end(engine: Engine) -> None:
-    started = database.record_run(
-        engine, "r1", "safety", parameters={"alpha": 0.05, "arms": ["a"]}, code_version="0.1"
-    )
+    started = database.record_run(engine, "r1", "safety", parameters={"alpha": 0.05, "arms": ["a"]}, code_version="0.1")
     assert (started.state, started.finished, started.parameters) == (
         "running",
         "",

@@ -116,9 +116,7 @@ def test_marking_twice_adds_one_manifest(lake: Lake) -> None:
 @pytest.mark.parametrize("field", ["run_id", "at", "evidence"])
 def test_altered_manifest_breaks_the_chain_behind_it(lake: Lake, field: str) -> None:
     for shift in range(3):
-        lake.mark_validated(
-            "clean", Snapshot({"LB": lake.write("clean/lb", frame(shift=shift))}), {"score": 1}
-        )
+        lake.mark_validated("clean", Snapshot({"LB": lake.write("clean/lb", frame(shift=shift))}), {"score": 1})
     key = "validated/clean/000002.json"
     body = json.loads(lake.objects.get(key))
     body[field] = {"score": 100} if field == "evidence" else "x"
@@ -143,9 +141,7 @@ def test_removed_manifest_is_noticed(lake: Lake) -> None:
     ),
     st.integers(1, 7),
 )
-def test_digest_depends_on_content_not_on_chunks(
-    rows: list[tuple[int | None, str | None]], size: int
-) -> None:
+def test_digest_depends_on_content_not_on_chunks(rows: list[tuple[int | None, str | None]], size: int) -> None:
     whole = pl.DataFrame(rows, schema={"a": pl.Int32, "b": pl.String}, orient="row")
     parts = [whole.slice(i, size) for i in range(0, whole.height, size)] or [whole]
     pieced = pl.concat(parts, rechunk=False)

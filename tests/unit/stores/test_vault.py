@@ -104,9 +104,7 @@ def test_file_of_several_real_frames(vault: Vault, tmp_path: Path) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(position=st.integers(0, 10**6), flip=st.integers(1, 255))
-def test_any_flipped_byte_of_a_file_is_refused(
-    shared: Vault, tmp_path: Path, position: int, flip: int
-) -> None:
+def test_any_flipped_byte_of_a_file_is_refused(shared: Vault, tmp_path: Path, position: int, flip: int) -> None:
     (tmp_path / "plain").write_bytes(b"identifiable" * 4)
     shared.encrypt_file(tmp_path / "plain", tmp_path / "sealed", purpose="backup", context="b")
     data = bytearray((tmp_path / "sealed").read_bytes())
@@ -117,9 +115,7 @@ def test_any_flipped_byte_of_a_file_is_refused(
     assert not (tmp_path / "back").exists()
 
 
-def test_truncated_reordered_and_extended_files_are_refused(
-    vault: Vault, tmp_path: Path, small_frames: int
-) -> None:
+def test_truncated_reordered_and_extended_files_are_refused(vault: Vault, tmp_path: Path, small_frames: int) -> None:
     plain, sealed, back = tmp_path / "plain", tmp_path / "sealed", tmp_path / "back"
     plain.write_bytes(os.urandom(4 * small_frames))
     vault.encrypt_file(plain, sealed, purpose="backup", context="b")
@@ -228,9 +224,7 @@ def test_given_master_key_rotates_to_the_given_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("survives", [1, 2])
-def test_master_rotation_cut_short_loses_nothing(
-    vault: Vault, monkeypatch: pytest.MonkeyPatch, survives: int
-) -> None:
+def test_master_rotation_cut_short_loses_nothing(vault: Vault, monkeypatch: pytest.MonkeyPatch, survives: int) -> None:
     """Die before the second or third of its renames: the old or the new master key must open the vault."""
     blob, replace, calls = vault.encrypt("raw", b"x", "c"), os.replace, []
 
@@ -404,9 +398,7 @@ def test_reidentify_is_audited(vault: Vault, engine: Engine) -> None:
     assert event.object == f"subject/{name}" and event.detail["found"] is True
     assert "01-701-1015" not in repr(event)
     with engine.connect() as connection:
-        stored = connection.exec_driver_sql(
-            "SELECT study, kind, pseudonym, sealed FROM pseudonym_links"
-        ).all()
+        stored = connection.exec_driver_sql("SELECT study, kind, pseudonym, sealed FROM pseudonym_links").all()
     assert not any(b"01-701" in bytes(row.sealed) for row in stored) and "01-701" not in repr(
         [row[:3] for row in stored]
     )
@@ -435,9 +427,7 @@ def test_link_moved_to_another_pseudonym_is_refused(vault: Vault, engine: Engine
     names = vault.pseudonyms("subject", ["1", "2"])
     vault.remember("subject", {"1": names[0], "2": names[1]}, engine=engine)
     with engine.begin() as connection:
-        sealed = connection.exec_driver_sql(
-            f"SELECT sealed FROM pseudonym_links WHERE pseudonym = '{names[0]}'"
-        )
+        sealed = connection.exec_driver_sql(f"SELECT sealed FROM pseudonym_links WHERE pseudonym = '{names[0]}'")
         connection.exec_driver_sql(f"DELETE FROM pseudonym_links WHERE pseudonym = '{names[1]}'")
         assert sealed.one()
         connection.exec_driver_sql(f"UPDATE pseudonym_links SET pseudonym = '{names[1]}'")

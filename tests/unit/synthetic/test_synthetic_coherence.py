@@ -50,12 +50,9 @@ def test_columns_follow_the_pilot(tables: Tables, anchors: Path) -> None:
         )
         assert set(tables[name].columns) - set(meta.column_names) == extra
     dm, _ = pyreadstat.read_xport(str(anchors / "cdiscpilot01" / "sdtm" / "lb.xpt"))
-    pilot = {
-        (r.LBTESTCD, r.LBTEST, r.LBORRESU, r.LBSTRESU) for r in dm.drop_duplicates("LBTESTCD").itertuples()
-    }
+    pilot = {(r.LBTESTCD, r.LBTEST, r.LBORRESU, r.LBSTRESU) for r in dm.drop_duplicates("LBTESTCD").itertuples()}
     ours = {
-        (r.LBTESTCD, r.LBTEST, r.LBORRESU, r.LBSTRESU)
-        for r in tables["LB"].drop_duplicates("LBTESTCD").itertuples()
+        (r.LBTESTCD, r.LBTEST, r.LBORRESU, r.LBSTRESU) for r in tables["LB"].drop_duplicates("LBTESTCD").itertuples()
     }
     assert len(ours) == 16 and ours <= pilot
     visits = {(r.VISITNUM, r.VISIT, r.VISITDY) for r in tables["SV"].itertuples()}
@@ -95,9 +92,7 @@ def test_dates_lie_inside_participation(tables: Tables) -> None:
         assert (frame[column].str[:10] >= frame["FIRST"]).all(), column
         assert (frame[column].str[:10] <= frame["RFPENDTC"]).all(), column
     treated = dm[dm["RFSTDTC"] != ""]
-    assert (treated["RFXENDTC"] <= treated["RFENDTC"]).all() and (
-        treated["RFXSTDTC"] <= treated["RFXENDTC"]
-    ).all()
+    assert (treated["RFXENDTC"] <= treated["RFENDTC"]).all() and (treated["RFXSTDTC"] <= treated["RFXENDTC"]).all()
     born, consent = (dm[c].str.split("-", expand=True).astype(int) for c in ("BRTHDTC", "RFICDTC"))
     before = (consent[1] * 100 + consent[2]) < (born[1] * 100 + born[2])
     assert (consent[0] - born[0] - before == dm["AGE"]).all()
@@ -175,9 +170,7 @@ def test_disposition_agrees_with_arms_and_deaths(tables: Tables, trial: tuple[Pa
     failed = ended["DSDECOD"] == "SCREEN FAILURE"
     assert set(ended.index[failed]) == set(dm.index[dm["ARMCD"] == "Scrnfail"])
     randomised = tables["DS"][tables["DS"]["DSDECOD"] == "RANDOMIZED"]
-    assert (
-        set(randomised["USUBJID"]) == set(dm.index[dm["ARMCD"] != "Scrnfail"]) == set(tables["EX"]["USUBJID"])
-    )
+    assert set(randomised["USUBJID"]) == set(dm.index[dm["ARMCD"] != "Scrnfail"]) == set(tables["EX"]["USUBJID"])
     assert (ended["DSDECOD"] == "DEATH").equals((dm["DTHFL"] == "Y").reindex(ended.index))
     left = ~ended["DSDECOD"].isin(["COMPLETED", "SCREEN FAILURE"])
     assert (summary.screen_failures, summary.discontinued) == (int(failed.sum()), int(left.sum()))
@@ -185,10 +178,7 @@ def test_disposition_agrees_with_arms_and_deaths(tables: Tables, trial: tuple[Pa
     withdrawn = tables["AE"][tables["AE"]["AEACN"] == "DRUG WITHDRAWN"]
     assert set(ended.index[ended["DSDECOD"] == "ADVERSE EVENT"]) <= set(withdrawn["USUBJID"])
     arms = dm["ARMCD"].value_counts()
-    assert (
-        max(arms["Pbo"], arms["TRX_Lo"], arms["TRX_Hi"]) - min(arms["Pbo"], arms["TRX_Lo"], arms["TRX_Hi"])
-        < 25
-    )
+    assert max(arms["Pbo"], arms["TRX_Lo"], arms["TRX_Hi"]) - min(arms["Pbo"], arms["TRX_Lo"], arms["TRX_Hi"]) < 25
 
 
 def test_reports_come_after_onset_and_some_come_late(tables: Tables) -> None:

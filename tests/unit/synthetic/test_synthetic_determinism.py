@@ -29,9 +29,7 @@ def test_same_arguments_same_bytes_and_seeds_differ(tmp_path: Path) -> None:
     first, again, other = (_tree(tmp_path / n) for n in "abc")
     assert first == again
     shared = [f for f in first if f in other]
-    assert len(shared) > 12 and all(
-        first[f] != other[f] for f in shared if f.startswith("sdtm/") and "/" not in f[5:]
-    )
+    assert len(shared) > 12 and all(first[f] != other[f] for f in shared if f.startswith("sdtm/") and "/" not in f[5:])
 
 
 def test_replaces_an_earlier_trial_but_nothing_else(tmp_path: Path) -> None:
@@ -102,7 +100,5 @@ def test_arguments_that_cannot_be_met(tmp_path: Path, arguments: dict[str, objec
 
 def test_progress_reaches_the_end(tmp_path: Path) -> None:
     seen: list[float] = []
-    generate(
-        tmp_path / "x", subjects=50, sites=3, formats=["hl7"], block=20, progress=lambda _, f: seen.append(f)
-    )
+    generate(tmp_path / "x", subjects=50, sites=3, formats=["hl7"], block=20, progress=lambda _, f: seen.append(f))
     assert seen == [0.4, 0.8, 1.0]

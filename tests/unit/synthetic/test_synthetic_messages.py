@@ -76,10 +76,7 @@ def test_observations_equal_sdtm_rows(resources: dict[str, dict[str, Any]], tabl
         for row in tables[name].sample(300, random_state=1).to_dict("records"):
             o = resources[f"Observation/{row['USUBJID'][-6:]}-{word}-{int(row[name + 'SEQ'])}"]
             assert o["valueQuantity"]["value"] == float(row[f"{name}ORRES"])
-            assert (
-                o["valueQuantity"]["unit"] == row[f"{name}ORRESU"]
-                and o["code"]["text"] == row[f"{name}TESTCD"]
-            )
+            assert o["valueQuantity"]["unit"] == row[f"{name}ORRESU"] and o["code"]["text"] == row[f"{name}TESTCD"]
             assert o["effectiveDateTime"][: len(row[f"{name}DTC"])] == row[f"{name}DTC"]
             if name == "LB":
                 assert o["referenceRange"][0]["high"]["value"] == float(row["LBORNRHI"])
@@ -99,9 +96,7 @@ def test_consent_has_refusals(resources: dict[str, dict[str, Any]]) -> None:
     assert states["active"] > 200 and states["inactive"] + states["rejected"] > 0
 
 
-def test_note_spans_are_the_identifiers(
-    resources: dict[str, dict[str, Any]], trial: tuple[Path, Summary]
-) -> None:
+def test_note_spans_are_the_identifiers(resources: dict[str, dict[str, Any]], trial: tuple[Path, Summary]) -> None:
     kinds: Counter[str] = Counter()
     for path in (trial[0] / "fhir").glob("phi_spans-*.ndjson"):
         for line in path.read_text().splitlines():
@@ -121,9 +116,7 @@ def test_note_spans_are_the_identifiers(
             elif span["type"] == "CLINICIAN":
                 assert patient["generalPractitioner"][0]["display"] == f"Dr. {piece}"
             elif span["type"] == "ADDRESS":
-                assert (
-                    patient["address"][0]["line"][0] in piece and patient["address"][0]["postalCode"] in piece
-                )
+                assert patient["address"][0]["line"][0] in piece and patient["address"][0]["postalCode"] in piece
             else:
                 assert re.search(r"\d{4}", piece)
     assert set(kinds) == {"NAME", "PHONE", "MRN", "CLINICIAN", "ADDRESS", "DATE"}
@@ -131,9 +124,7 @@ def test_note_spans_are_the_identifiers(
     assert len(texts) > 250
 
 
-def test_every_mention_of_a_name_is_marked(
-    resources: dict[str, dict[str, Any]], trial: tuple[Path, Summary]
-) -> None:
+def test_every_mention_of_a_name_is_marked(resources: dict[str, dict[str, Any]], trial: tuple[Path, Summary]) -> None:
     spans: dict[str, list[tuple[int, int]]] = {}
     for path in (trial[0] / "fhir").glob("phi_spans-*.ndjson"):
         for line in path.read_text().splitlines():
@@ -154,10 +145,7 @@ def test_every_mention_of_a_name_is_marked(
 
 def test_corrected_observations(trial: tuple[Path, Summary]) -> None:
     resources = [
-        e["resource"]
-        for p in (trial[0] / "fhir").glob("corrections-*.ndjson")
-        for b in _bundles(p)
-        for e in b["entry"]
+        e["resource"] for p in (trial[0] / "fhir").glob("corrections-*.ndjson") for b in _bundles(p) for e in b["entry"]
     ]
     kinds = Counter(r["resourceType"] for r in resources)
     assert kinds == {
@@ -168,9 +156,7 @@ def test_corrected_observations(trial: tuple[Path, Summary]) -> None:
     assert {r["status"] for r in resources if r["resourceType"] == "Observation"} == {"corrected"}
 
 
-def test_hl7_messages(
-    trial: tuple[Path, Summary], tables: Tables, resources: dict[str, dict[str, Any]]
-) -> None:
+def test_hl7_messages(trial: tuple[Path, Summary], tables: Tables, resources: dict[str, dict[str, Any]]) -> None:
     text = b"".join(p.read_bytes() for p in sorted((trial[0] / "hl7").glob("*.hl7"))).decode("ascii")
     assert "\n" not in text and text.endswith("\r")
     segments = [s.split("|") for s in text.split("\r")[:-1]]
@@ -186,17 +172,12 @@ def test_hl7_messages(
             record, identifier = (p.split("^")[0] for p in s[3].split("~"))
             subject = identifier
             patient = resources[f"Patient/{subject[-6:]}"]
-            assert (
-                record == patient["identifier"][0]["value"]
-                and s[5].split("^")[0] == patient["name"][0]["family"]
-            )
+            assert record == patient["identifier"][0]["value"] and s[5].split("^")[0] == patient["name"][0]["family"]
         elif s[0] == "OBX":
             assert s[2] == "NM" and s[6].endswith("^^UCUM")
             results[s[11]][subject, s[14], s[3].split("^")[1]] = f"{s[5]} {s[7]} {s[8]}"
     labs = tables["LB"]
     when = labs["LBDTC"].str.replace(r"[-T:]", "", regex=True)
     value = labs["LBORRES"] + " " + labs["LBORNRLO"] + "-" + labs["LBORNRHI"] + " " + labs["LBNRIND"].str[0]
-    assert results["F"] == dict(
-        zip(zip(labs["USUBJID"], when, labs["LBTEST"], strict=True), value, strict=True)
-    )
+    assert results["F"] == dict(zip(zip(labs["USUBJID"], when, labs["LBTEST"], strict=True), value, strict=True))
     assert len(results["C"]) == trial[1].counts["LB corrections"] and set(results["C"]) <= set(results["F"])
