@@ -92,19 +92,22 @@ def states(run: dict[str, Any]) -> dict[str, str]:
     return {step["step"] or step["task"]: step["state"] for step in run["steps"]}
 
 
-def kill_in_step(home: Home, process: subprocess.Popen[bytes], step: str, after: float) -> bool:
-    """Kill the runner and its step with SIGKILL, ``after`` seconds into the step; False when the run ended first."""
+def kill_in_new_step(home: Home, process: subprocess.Popen[bytes], spared: set[str], lasted: dict[str, float]) -> str:
+    """Kill the runner with its step (SIGKILL), half-way through the first step that is not spared.
+
+    Returns:
+        The step that was killed; empty when the run ended by itself.
+    """
     seen = len(home.events(home.run()["run_id"])) if home.runs() else 0
     while process.poll() is None:
         runs = home.runs()
-        events = home.events(runs[-1]["run_id"]) if runs else []
-        fresh = events[seen:] if len(runs) == 1 else events
-        if any(event["event"] == "start" and event.get("step") == step for event in fresh):
-            time.sleep(after)
-            if process.poll() is not None:
-                return False
+        fresh = home.events(runs[-1]["run_id"])[seen:] if runs else []
+        started = [e["step"] for e in fresh if e["event"] == "start" and e["step"] not in spared]
+        if started:
+            time.sleep(lasted[started[0]] / 2)
+            ended = {e["step"] for e in home.events(home.run()["run_id"])[seen:] if e["event"] == "finish"}
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            return True
+            return "" if started[0] in ended else started[0]
         time.sleep(0.02)
-    return False
+    return ""

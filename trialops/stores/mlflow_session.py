@@ -64,20 +64,39 @@ def session(uri: str) -> Iterator[None]:
 def open_client(uri: str) -> MlflowClient:
     """A client whose stores are ready; call it inside a session.
 
-    MLflow creates the tables of a new SQLite file on first use, and two processes doing that at once break
-    it, so the first use happens under a lock on a file beside it.
+    MLflow creates the tables of a new SQLite file on first use, one statement at a time: two processes doing that at
+    once break it, and one that is killed leaves a file no later process can use. So it happens under a lock, in
+    another file, which takes its place when it is whole.
     """
     from mlflow import MlflowClient
 
-    if not uri.startswith(_SQLITE):
-        return MlflowClient(tracking_uri=uri, registry_uri=uri)
-    import fcntl
+    if uri.startswith(_SQLITE):
+        _create(Path(uri[len(_SQLITE) :]))
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
-    path = Path(uri[len(_SQLITE) :])
+
+def _create(path: Path) -> None:
+    """Make the SQLite file of MLflow's tables unless it is there."""
+    import fcntl
+    import sqlite3
+    from contextlib import closing
+
+    from mlflow import MlflowClient
+
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(path.name + ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        if path.exists():
+            return
+        staged, whole = path.with_name(f".{path.name}.creating"), path.with_name(f".{path.name}.partial")
+        for left in (*path.parent.glob(f"{staged.name}*"), *path.parent.glob(f"{whole.name}*")):
+            left.unlink()
+        client = MlflowClient(tracking_uri=f"{_SQLITE}{staged}", registry_uri=f"{_SQLITE}{staged}")
         client.search_experiments(max_results=1)
         client.search_registered_models(max_results=1)
-    return client
+        # A copy: this process keeps connections to the staged file, which must not become the real one's.
+        with closing(sqlite3.connect(staged)) as source, closing(sqlite3.connect(whole)) as target:
+            source.backup(target)
+        whole.replace(path)
+        for left in path.parent.glob(f"{staged.name}*"):
+            left.unlink()
