@@ -177,7 +177,8 @@ class Engine:
         copy = PipelineTaskSpec()
         copy.CopyFrom(spec)
         pure = spec.caching_options.enable_cache
-        copy.caching_options.enable_cache = True
+        # An exit task speaks of this attempt: its word on an earlier one must not stand for it.
+        copy.caching_options.enable_cache = not planned.exits
         # A first failure is shown at once, and --resume tries again; on the cluster the retries stay.
         copy.ClearField("retry_policy")
 
@@ -249,8 +250,9 @@ class Engine:
         reader.start()
         try:
             code = process.wait()
-            # A step may leave a server behind that still holds the pipe; its own output has been read by
-            # then. ader.join(timeout=2.0)
+            # The error a step reports is its last line. A server it left behind may hold the pipe open: do not wait
+            # for the end of that.
+            reader.join(timeout=2.0)
         finally:
             with self._lock:
                 self._children.pop(process.pid, None)

@@ -92,7 +92,7 @@ def template(name: str, **values: Any) -> str:
 
 
 def number(value: Any) -> str:
-    """A value as a reader wants it: counts whole with thin separators, measures to four significant digits."""
+    """A value as a reader wants it: counts whole, measures to three decimals or, when tiny, two significant digits."""
     if value is None:
         return "–"
     if isinstance(value, bool):

@@ -152,14 +152,25 @@ def _dossier(steps: Sequence[Mapping[str, Any]]) -> str:
     return ""
 
 
-def _audit(run_id: str) -> list[dict[str, Any]]:
+def _audit(run_id: str) -> list[dict[str, Any]] | None:
+    """The run's audit events; None where the database cannot be reached, which the page of a failure must survive."""
+    from trialops.errors import TrialOpsError
     from trialops.governance.audit import AuditTrail
     from trialops.settings import settings
-    from trialops.stores.database import connect
+    from trialops.stores.database import connect, schema_version
 
     if not settings().audit_log_enabled:
         return []
-    events = AuditTrail(connect(settings().database)).events(run_id=run_id, limit=AUDIT_ROWS)
+    url = settings().database
+    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
+        return []  # the run ended before its first event; opening the file would create it
+    try:
+        engine = connect(url)
+        if not schema_version(engine):
+            return []
+    except TrialOpsError:
+        return None
+    events = AuditTrail(engine).events(run_id=run_id, limit=AUDIT_ROWS)
     return [
         {
             "seq": e.seq,
