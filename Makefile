@@ -4,7 +4,7 @@ SHELL := /bin/bash
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-DEMO_HOME ?= .trialops
+DEMO_HOME ?= .trialops/demo
 SUBJECTS ?= 1000
 
 # Bytecode is wanted: without it every step compiles its libraries again.
@@ -46,8 +46,10 @@ golden-update: setup ## Accept the pipelines' present structure as right
 anchors: setup ## Run the tests against public reference data (TRIALOPS_ANCHORS)
 	@$(BIN)/python -m pytest tests/anchors -rs
 
-bench: setup ## Measure what docs/performance.md states
-	@$(BIN)/python -m benchmarks
+bench: setup ## Measure what docs/performance.md states (ten minutes on a quiet machine)
+	@$(BIN)/python benchmarks/local_run.py --subjects $(SUBJECTS) --repeats 3
+	@$(BIN)/python benchmarks/search.py --repeats 3
+	@$(BIN)/python benchmarks/synthesize.py --subjects 1000 10000
 
 docs: setup ## Generate the reference pages from the catalogue, the command line and the settings
 	@$(BIN)/python -m pipelines.reference docs/reference

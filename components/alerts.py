@@ -7,7 +7,7 @@ from components.base import component
 
 @component
 def notify(status: PipelineTaskFinalStatus, pipeline: str) -> str:
-    """Tell the people concerned how a run ended, from the run's own evidence.
+    """Tell the people concerned how a run ended, from the run's own evidence; anchor the audit trail.
 
     Args:
         status: What the orchestrator says of the run.
@@ -17,6 +17,7 @@ def notify(status: PipelineTaskFinalStatus, pipeline: str) -> str:
         Severity: info, warning or critical.
     """
     from trialops.alerts.notification import deliver, of_run
+    from trialops.governance.anchors import anchor_head
     from trialops.governance.lineage import run_records
     from trialops.stores import step
 
@@ -24,4 +25,6 @@ def notify(status: PipelineTaskFinalStatus, pipeline: str) -> str:
         message = of_run(run.run_id, pipeline, status.state, run_records(run.objects, run.run_id))
         run.audit("alert.notify", pipeline, message.severity, title=message.title)
         deliver(message, run.objects)
+    if run.settings.audit_log_enabled:
+        anchor_head(run.trail, run.objects)  # after the step's own last record, so that it is covered too
     return message.severity

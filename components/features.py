@@ -36,6 +36,7 @@ def build_training_set(
     training: Output[Dataset],
     report: Output[HTML],
     task: str,
+    seed: int = 1,
 ) -> int:
     """Join labels and features as of the landmark through Feast, and assign sites to training or hold-out.
 
@@ -45,6 +46,7 @@ def build_training_set(
         training: One row per subject at risk: label, features, audit groups, split.
         report: Flow of subjects, outcome by site, missing features.
         task: Prediction task.
+        seed: Decides between sites that no earlier run has assigned; the others keep their part.
 
     Returns:
         Number of subjects.
@@ -54,9 +56,9 @@ def build_training_set(
     from trialops.models.task import load_task
     from trialops.stores import step
 
-    with step("build-training-set", task=task) as run:
+    with step("build-training-set", task=task, seed=seed) as run:
         loaded = load_task(task)
-        assembled = assemble(run.read(validated), run.read(features), loaded, run)
+        assembled = assemble(run.read(validated), run.read(features), loaded, run, seed=seed)
         run.write_table(training, assembled.training, table=f"training/{task}")
         run.metrics |= {
             "subjects": assembled.training.height,

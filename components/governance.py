@@ -10,6 +10,7 @@ def release_dossier(
     validated: Input[Dataset],
     training: Input[Dataset],
     model: Input[Model],
+    search: Input[Artifact],
     evaluation: Input[Artifact],
     fairness: Input[Artifact],
     comparison: Input[Artifact],
@@ -24,6 +25,7 @@ def release_dossier(
         validated: Clean tables the run started from.
         training: Training set.
         model: Bundle of the model.
+        search: How it was found: configurations, split.
         evaluation: Evaluation of the model.
         fairness: Fairness audit.
         comparison: Comparison, decision and signatures.
@@ -44,6 +46,7 @@ def release_dossier(
             tables=run.read(validated),
             training=run.reference(training),
             model=run.read_folder(model),
+            search=run.read_json(search),
             evaluation=run.read_json(evaluation),
             fairness=run.read_json(fairness),
             comparison=run.read_json(comparison),

@@ -24,12 +24,14 @@ def ingest_sdtm(source: str, raw: Output[Dataset], quarantine: Output[Dataset], 
     from trialops.intake.sdtm import delivery_digest, read_folder
     from trialops.stores import step
     from trialops.stores.memo import recall, remember
+    from trialops.stores.study import bind_study
 
     with step("ingest-sdtm", source=source) as run:
         outputs = {"raw": raw, "quarantine": quarantine, "report": report}
         digest = delivery_digest(Path(source))
         if not recall(run, digest, outputs):
             intake = read_folder(Path(source), progress=run.progress)
+            bind_study(run.objects, intake.study)
             files = [Path(source) / name for name in intake.dispositions["file"]]
             run.seal(raw, intake.tables, files=files)
             run.write_table(quarantine, intake.quarantine, table="quarantine/intake")

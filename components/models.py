@@ -10,6 +10,7 @@ def search_model(
     training: Input[Dataset],
     model: Output[Model],
     baseline: Output[Model],
+    search: Output[Artifact],
     report: Output[HTML],
     task: str,
     trials: int = 12,
@@ -21,6 +22,7 @@ def search_model(
         training: Training set with its split.
         model: Bundle of the winner.
         baseline: Bundle of the prespecified model.
+        search: Every configuration with its score, and the split by sites, as a document.
         report: Trials, the winner, and its score on sites left out in turn.
         task: Prediction task.
         trials: Number of configurations.
@@ -29,25 +31,36 @@ def search_model(
     import polars as pl
 
     from trialops.features.assembly import TRAIN
+    from trialops.models.evidence import split_facts
     from trialops.models.page import search_page
-    from trialops.models.search import search
+    from trialops.models.search import search as search_models
     from trialops.models.task import load_task
     from trialops.stores import step
 
     with step("search-model", task=task, trials=trials, seed=seed) as run:
-        rows = run.read_table(training).filter(pl.col("split") == TRAIN)
-        result = search(
-            rows,
+        rows, reference = run.read_table(training), run.reference(training)
+        result = search_models(
+            rows.filter(pl.col("split") == TRAIN),
             load_task(task),
             trials=trials,
             seed=seed,
             backend=run.settings.search_backend,
             storage=run.workdir,
             progress=run.progress,
-            training={"digest": run.reference(training).digest},
+            training={"digest": reference.digest},
+            ray_address=run.settings.ray_address or None,
         )
         run.write_folder(model, result.bundle)
         run.write_folder(baseline, result.baseline)
+        made_from = reference.tables["rows"]
+        run.write_json(
+            search,
+            {
+                **result.as_dict(),
+                "training": {"table": made_from.table, "version": made_from.version, "digest": reference.digest},
+                "split": split_facts(rows),
+            },
+        )
         run.metrics |= {"cv_log_loss": result.log_loss, "cv_auroc": result.auroc, "kind": result.kind}
         run.show(report, search_page(result))
 
@@ -98,6 +111,7 @@ def evaluate_model(
                 "model": result.as_dict(),
                 "baseline": reference.as_dict(),
                 "against_baseline": against.as_dict(),
+                "training": run.reference(training).digest,
             },
         )
         run.metrics |= {
@@ -117,7 +131,6 @@ def assess_fairness(
     fairness: Output[Artifact],
     report: Output[HTML],
     task: str,
-    seed: int = 1,
 ) -> str:
     """Audit the model over the task's groups on the held-out sites.
 
@@ -127,7 +140,6 @@ def assess_fairness(
         fairness: The audit as a document.
         report: Groups, gaps with intervals, verdicts.
         task: Prediction task.
-        seed: Kept for lineage; the policy's own seed draws the intervals.
 
     Returns:
         "pass", "fail" or "insufficient evidence".
@@ -142,11 +154,11 @@ def assess_fairness(
     from trialops.models.task import load_task
     from trialops.stores import step
 
-    with step("assess-fairness", task=task, seed=seed) as run:
+    with step("assess-fairness", task=task) as run:
         rows = run.read_table(training).filter(pl.col("split") == HELD_OUT)
         policy = load_fairness_policy()
         result = FairnessBiasDetectorOperator(load_task(task), policy).run(Bundle.load(run.read_folder(model)), rows)
-        run.write_json(fairness, result.as_dict())
+        run.write_json(fairness, {**result.as_dict(), "training": run.reference(training).digest})
         run.decide(
             result.verdict,
             numbers={part.attribute: f"{part.verdict}: {part.reason}" for part in result.attributes},
@@ -220,6 +232,7 @@ def compare_with_champion(
             rows,
             Bundle.load(run.read_folder(model)),
             champion_bundle(run, task, champion) or Bundle.load(run.read_folder(baseline)),
+            training=run.reference(training),
             evaluation=run.read_json(evaluation),
             fairness=run.read_json(fairness),
             champion=champion,

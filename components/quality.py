@@ -25,16 +25,26 @@ def quality_gate(
     Returns:
         "pass", or "fallback" when an earlier version is used instead.
     """
-    from trialops.quality.engine import ClinicalDataValidatorOperator
-    from trialops.quality.gate import apply_gate
-    from trialops.quality.page import quality_page
+    from trialops.quality.engine import ClinicalDataValidatorOperator, no_queries
+    from trialops.quality.gate import apply_gate, fall_back
+    from trialops.quality.page import damaged_page, quality_page
     from trialops.stores import step
+    from trialops.stores.lake import IntegrityError
 
     with step("quality-gate", dataset=dataset) as run:
-        result = ClinicalDataValidatorOperator().run(run.read(clean))
-        run.write_table(queries, result.queries, table="quality/queries")
-        run.metrics |= {"score": round(result.score, 2), "queries": result.queries.height}
-        run.show(report, quality_page(result))
-        decision = apply_gate(run, run.reference(clean), result, dataset)
+        try:
+            tables = run.read(clean)
+        except IntegrityError as error:
+            decision = fall_back(
+                run, dataset, error.what, fix=error.fix, numbers={"damaged": error.where}, policy={"gate": "integrity"}
+            )
+            run.write_table(queries, no_queries(), table="quality/queries")
+            run.show(report, damaged_page(error.what, error.where))
+        else:
+            result = ClinicalDataValidatorOperator().run(tables)
+            run.write_table(queries, result.queries, table="quality/queries")
+            run.metrics |= {"score": round(result.score, 2), "queries": result.queries.height}
+            run.show(report, quality_page(result))
+            decision = apply_gate(run, run.reference(clean), result, dataset)
         run.write_reference(validated, decision.snapshot)
     return decision.outcome

@@ -222,26 +222,24 @@ def _listed(text: str) -> tuple[str, ...]:
 def demo(subjects: int, sites: int, seed: int) -> None:
     """Synthesize a trial and run the main job on it, up to the released model.
 
-    When the decision waits for a signature, the demo's approver gives it, and the job runs again: what is done is
-    reused, the canary follows.
+    Works in a home of its own (.trialops/demo) and on embedded stores alone. When the decision waits for a
+    signature, the demo's approver gives it, and the job runs again: what is done is reused, the canary follows.
     """
-    from pipelines import cli_release, local, progress
-    from trialops.errors import TrialOpsError
+    from pipelines import cli_demo, local, progress
 
-    out = home() / "demo" / f"trial-{subjects}-{sites}-{seed}"
+    os.environ.setdefault("TRIALOPS_HOME", str(Path(".trialops/demo").resolve()))
+    cli_demo.refuse_configured_stores()
+    out = home() / "trial" / f"{subjects}-{sites}-{seed}"
     if not (out / "trial.json").exists():
         _synthesize(out, subjects=subjects, sites=sites, seed=seed, formats=("sdtm",))
+    source = {"source": str(out / "sdtm")}
     for attempt in (1, 2):
-        source = {"source": str(out / "sdtm")}
         result = local.run(find("scheduled_retraining"), source, home=home(), progress=progress.view())
         if result.state != "succeeded":
             sys.exit(130 if result.state == "interrupted" else 1)
-        if attempt == 2:
+        if attempt == 2 or not cli_demo.waits_for_signature(result.run_id):
             return
-        try:
-            cli_release.demo_approval(result.run_id)
-        except TrialOpsError:
-            return  # nothing waits for a signature: the run's page says what was decided
+        cli_demo.sign(result.run_id)
         click.echo("\nThe decision waits for a signature. The demo's approver has signed; running again.\n")
 
 

@@ -144,37 +144,58 @@ def _database(settings: Settings) -> Check:
 
 
 def _vault(settings: Settings) -> Check:
-    given = settings.master_key is not None
-    folder = settings.home.resolve() / "vault"
-    if not folder.exists():
+    from trialops.stores.keyring import newest
+    from trialops.stores.objects import open_store
+    from trialops.stores.vault import open_vault
+
+    given, shared = settings.master_key is not None, "://" in settings.objects
+    if shared and not given:
+        fix = "Set TRIALOPS_VAULT_KEY: pods that share an object store share its keys."
+        return Check("vault", "broken", "no master key for a shared object store", fix)
+    folders = [settings.home.resolve() / "vault"]
+    if not shared and Path(settings.objects) / "vault" not in folders:
+        folders.append(Path(settings.objects) / "vault")
+    for folder in (folder for folder in folders if folder.exists()):
+        files = (folder, *sorted(folder.rglob("*")))
+        exposed = [path.name for path in files if stat.S_IMODE(path.stat().st_mode) & 0o077]
+        if exposed:
+            return Check("vault", "broken", f"others may read {', '.join(exposed[:3])}", f"chmod -R go-rwx {folder}")
+    # Opening a folder would make it.
+    if (not shared and not Path(settings.objects).exists()) or not newest(objects := open_store(settings.objects)):
         return Check("vault", "unused", "made by the first run" + (", with TRIALOPS_VAULT_KEY" if given else ""))
-    exposed = [path.name for path in (folder, *sorted(folder.rglob("*"))) if stat.S_IMODE(path.stat().st_mode) & 0o077]
-    if exposed:
-        return Check("vault", "broken", f"others may read {', '.join(exposed[:3])}", f"chmod -R go-rwx {folder}")
-    return Check("vault", "ok", "key from TRIALOPS_VAULT_KEY" if given else "key file, closed to others")
+    vault = open_vault(settings, objects)
+    key = "key from TRIALOPS_VAULT_KEY" if given else "key file, closed to others"
+    return Check("vault", "ok", f"{vault.id}, revision {vault.revision}, {key}")
 
 
 def _audit(settings: Settings) -> Check:
     file = _sqlite_file(settings.database)
     if not settings.audit_log_enabled:
         return Check("audit trail", "warning", "switched off", "Only for synthetic data: unset AUDIT_LOG_ENABLED.")
-    if file is not None and not file.exists():
-        return Check("audit trail", "unused", "empty")
+    from trialops.governance.anchors import anchors_of, unanchored
     from trialops.governance.audit import AuditTrail
     from trialops.stores.database import connect, schema_version
 
-    engine = connect(settings.database)
-    if not schema_version(engine):
+    anchors = anchors_of(settings)
+    if (file is not None and not file.exists()) or not schema_version(engine := connect(settings.database)):
+        if anchors:
+            found = f"gone: its newest anchor was written at record {max(anchor.seq for anchor in anchors)}"
+            return Check("audit trail", "broken", found, "Restore the database from a backup; call the auditor.")
         return Check("audit trail", "unused", "empty")
-    found = AuditTrail(engine).verify()
-    if not found.ok:
+    trail = AuditTrail(engine)
+    checked = trail.verify(anchors)
+    if not checked.ok:
         return Check(
             "audit trail",
             "broken",
-            f"record {found.bad}: {found.problem}",
+            f"record {checked.bad}: {checked.problem}",
             "Keep the database; call the auditor.",
         )
-    return Check("audit trail", "ok", f"{found.checked} records verify")
+    warning = unanchored(trail, anchors)
+    if warning:
+        fix = "Run trialops audit anchor, and find out why no run has ended with an anchor."
+        return Check("audit trail", "warning", f"{checked.checked} records verify; {warning}", fix)
+    return Check("audit trail", "ok", f"{checked.checked} records verify, {checked.anchors} anchors")
 
 
 def _mlflow(settings: Settings) -> Check:

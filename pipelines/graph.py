@@ -35,7 +35,8 @@ def unfold(spec: PipelineSpec) -> tuple[PipelineSpec, list[Planned]]:
     plan: list[Planned] = []
 
     def walk(owner: ComponentSpec, prefix: str, heading: str, exits: bool) -> None:
-        for task_name in reversed(graph_utils.topological_sort_tasks(owner.dag.tasks)):
+        # A protobuf map has another order in every process; by name first, the running order is always the same.
+        for task_name in reversed(graph_utils.topological_sort_tasks(dict(sorted(owner.dag.tasks.items())))):
             task = owner.dag.tasks[task_name]
             component = original[task.component_ref.name]
             path = f"{prefix}{task_name}"

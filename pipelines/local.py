@@ -168,18 +168,20 @@ def _attempt(folder: RunFolder, entry: Entry, pipeline: Any, record: dict[str, A
     from kfp.local import pipeline_orchestrator
 
     from trialops.settings import Settings
+    from trialops.stores.vault import vault_id
 
     began = time.monotonic()
     compiler.Compiler().compile(pipeline, str(folder.spec))
     spec, plan = unfold(pipeline.pipeline_spec)
     place: dict[str, Any] = {"home": folder.home}
-    lake = Settings(**place).lake
+    settings = Settings(**place)
     store = StepCache(
         folder.home / "cache",
         run_id=folder.run_id,
         code_version=record["code_version"],
         across_runs=record["cache"] and entry.caching,
-        lake=None if "://" in lake else Path(lake),
+        lake=None if "://" in settings.lake else Path(settings.lake),
+        vault=vault_id(settings),
     )
 
     def changed(row: Row, event: dict[str, Any]) -> None:

@@ -30,9 +30,12 @@ def signature(spec: PipelineSpec) -> dict[str, dict[str, Any]]:
     found = {}
     for name, given in sorted(spec.root.input_definitions.parameters.items()):
         has_default = given.HasField("default_value")
+        default: Any = MessageToDict(given.default_value) if has_default else None
+        if has_default and given.parameter_type == TYPES.NUMBER_INTEGER:
+            default = int(default)  # the spec keeps every number as a double
         found[name] = {
             "type": _WORDS.get(given.parameter_type, "a value"),
-            "default": MessageToDict(given.default_value) if has_default else None,
+            "default": default,
             "required": not (has_default or given.is_optional),
             "description": given.description,
         }

@@ -94,6 +94,7 @@ class StepCache(LocalCache):
         code_version: Digest of the sources that steps run.
         across_runs: False keeps every step to its own run (``--no-cache``).
         lake: Folder of the lake when it is local; a reused table reference must still find its table there.
+        vault: Id of the vault: another one gives other pseudonyms.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class StepCache(LocalCache):
         code_version: str,
         across_runs: bool = True,
         lake: Path | None = None,
+        vault: str = "",
     ) -> None:
         super().__init__(cache_root=str(root))
         self.root = root
@@ -111,6 +113,7 @@ class StepCache(LocalCache):
         self.code_version = code_version
         self.across_runs = across_runs
         self.lake = lake
+        self.vault = vault
         self.settings = settings_digest()
         self._current = threading.local()
 
@@ -135,7 +138,7 @@ class StepCache(LocalCache):
     ) -> str:
         """Key of a task.
 
-        A pure task: its code, arguments by content, environment, settings and the project's code version. Any
+        A pure task: its code, arguments by content, environment, settings, vault and the project's code version. Any
         other task (and every task without a cache across runs): run id, path with loop iterations,
         and arguments, so that only the same run finds it. A component's own ``cache_key`` always counts.
         """
@@ -145,6 +148,7 @@ class StepCache(LocalCache):
             "arguments": by_content(arguments),
             "environment": dict(env_vars or {}),
             "settings": self.settings,
+            "vault": self.vault,
             "key": custom_cache_key or "",
         }
         if task.pure and self.across_runs:

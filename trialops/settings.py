@@ -36,17 +36,20 @@ class Settings(BaseSettings):
         hipaa_compliance_mode: ``strict`` (Safe Harbor), ``limited`` (date shift under an agreement), or ``off``,
             which is for synthetic data alone.
         search_backend: ``ray``, or ``inprocess`` where Ray would cost more than the search itself.
+        ray_address: Ray cluster to join; empty starts a local Ray.
+        profile: ``embedded``, or ``cluster``, which refuses any store that would live in a pod.
     """
 
     model_config = SettingsConfigDict(env_prefix="TRIALOPS_", frozen=True, extra="ignore", populate_by_name=True)
 
+    profile: Literal["embedded", "cluster"] = "embedded"
     home: Path = Path(".trialops")
     lake_url: str = ""
     objects_url: str = ""
     database_url: str = ""
     mlflow_uri: str = ""
-    feature_profile: Literal["embedded", "cluster"] = "embedded"
     search_backend: Literal["ray", "inprocess"] = "ray"
+    ray_address: str = ""
     study: str = "trial"
     actor: str = ""
     run_id: str = ""
@@ -80,6 +83,30 @@ class Settings(BaseSettings):
                 "The audit trail can be switched off only for synthetic data",
                 where="AUDIT_LOG_ENABLED",
                 fix="Set AUDIT_LOG_ENABLED=true, or HIPAA_COMPLIANCE_MODE=off if the data is synthetic.",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _shared_stores(self) -> Settings:
+        """On a cluster a store that is unset would silently be a file in one pod, the audit trail included."""
+        if self.profile != "cluster":
+            return self
+        local = [
+            name
+            for name, value in (
+                ("TRIALOPS_LAKE_URL", "://" in self.lake_url),
+                ("TRIALOPS_OBJECTS_URL", "://" in self.objects_url),
+                ("CLINICAL_DB_HOST", not self.database.startswith("sqlite")),
+                ("TRIALOPS_MLFLOW_URI", bool(self.mlflow_uri) and not self.mlflow_uri.startswith("sqlite")),
+                ("TRIALOPS_VAULT_KEY", self.vault_key is not None),
+            )
+            if not value
+        ]
+        if local:
+            raise TrialOpsError(
+                "The cluster profile needs stores that pods share; these are unset or local",
+                where=", ".join(local),
+                fix="Set them in ConfigMap trialops-settings and Secret trialops-secrets.",
             )
         return self
 

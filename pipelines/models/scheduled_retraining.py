@@ -44,7 +44,7 @@ def scheduled_retraining(
         dataset: Name under which validated versions are chained.
         task: Prediction task, a file of trialops/models/tasks.
         trials: Number of configurations the search tries.
-        seed: Seed of splits, search and intervals.
+        seed: Seed of the search, of the evaluation's bootstrap, and of the part of sites no earlier run assigned.
     """
     closing = notify(pipeline="scheduled_retraining").set_display_name("Notify")
     harden(closing, memory="1Gi").set_caching_options(False)
@@ -52,7 +52,7 @@ def scheduled_retraining(
         data = prepare_data(source=source, dataset=dataset).set_display_name("Prepare data")
 
         training = build_training_set(
-            validated=data.outputs["validated"], features=data.outputs["features"], task=task
+            validated=data.outputs["validated"], features=data.outputs["features"], task=task, seed=seed
         ).set_display_name("Training set")
         rows = training.outputs["training"]
 
@@ -62,7 +62,7 @@ def scheduled_retraining(
         evaluated = evaluate_model(
             training=rows, model=model, baseline=baseline, task=task, seed=seed
         ).set_display_name("Evaluate")
-        fair = assess_fairness(training=rows, model=model, task=task, seed=seed).set_display_name("Fairness gate")
+        fair = assess_fairness(training=rows, model=model, task=task).set_display_name("Fairness gate")
 
         # The registry and an approver's signature are state outside the run: asked anew each time.
         champion = current_champion(task=task).set_display_name("Current champion")
@@ -102,6 +102,7 @@ def scheduled_retraining(
             validated=data.outputs["validated"],
             training=rows,
             model=model,
+            search=searched.outputs["search"],
             evaluation=evaluated.outputs["evaluation"],
             fairness=fair.outputs["fairness"],
             comparison=compared.outputs["comparison"],

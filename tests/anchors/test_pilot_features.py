@@ -76,7 +76,7 @@ def test_flow_of_subjects(pilot: dict[str, pl.DataFrame]) -> None:
     task = load_task()
     labels = label(pilot, task)
     flow = attrition(labels)
-    assert flow["subjects"].to_list() == [306, 254, 254, 229, 218, 218]
+    assert flow["subjects"].to_list() == [306, 254, 254, 254, 229, 218, 218]
     assert labels["label"].sum() == 108
     anyone = dataclasses.replace(task, population=dataclasses.replace(task.population, on_treatment_at_landmark=False))
     still = label(pilot, anyone)

@@ -106,6 +106,37 @@ def test_days_agree_with_the_source(clean: Deidentified) -> None:
     """The sponsor's own days are reproduced, but for one event and for EG: its EGDY is the planned day."""
     assert clean.report.day_disagreements == {"AESTDTC": 1, "EGDTC": 21183}
     assert clean.report.subjects_without_reference == 0
+    day_one = {"RFSTDTC": 254, "RFXSTDTC": 0, "EXSTDTC": 0, "first contact": 52, "none": 0, "first contact, treated": 0}
+    assert clean.report.day_one == day_one and clean.report.day_one_outside == 0
+
+
+def test_nothing_is_withheld_and_every_row_is_known_from_first_contact_on(clean: Deidentified) -> None:
+    report = clean.report
+    assert (report.withheld, report.days_over_age, report.capped_ages, report.ages_without_unit) == ({}, {}, 0, 0)
+    assert (report.absent_columns, report.renumbered) == ([], [])
+    assert report.scanned["identifiers"] > 5_000  # 306 subjects, 17 sites, and every date in three forms
+    contact = pl.concat(
+        clean.tables[d].select("USUBJID", day=c) for d, c in (("SV", "SVSTDY"), ("DM", "DMDY"), ("LB", "LBDY"))
+    )
+    first = contact.group_by("USUBJID").agg(pl.col("day").min())
+    for domain, table in clean.tables.items():
+        assert table["KNOWNDY"].null_count() == 0, domain
+        assert (table.join(first, on="USUBJID").select((pl.col("KNOWNDY") < pl.col("day")).sum()).item()) == 0, domain
+
+
+def test_no_column_tells_the_order_of_the_delivery(intake: Intake, clean: Deidentified) -> None:
+    """Neither the order of a clean table nor any whole number in it ranks the subjects as their identifiers do."""
+    raw = intake.tables["DM"]["USUBJID"].sort()
+    rank = pl.DataFrame({"USUBJID": Keys().pseudonyms("subject", raw.to_list()), "_raw": range(raw.len())})
+    for domain, table in clean.tables.items():
+        assert table["_SOURCE"].unique().to_list() == [f"delivery 1/{domain}"] and "_ROW" not in table.columns
+        frame = table.with_columns(_place=pl.int_range(pl.len())).join(rank, on="USUBJID")
+        numbers = [c for c, kind in frame.schema.items() if kind.is_integer() and c != "_raw"]
+        first = frame.group_by("USUBJID").agg(pl.col("_raw").first(), *(pl.col(c).min() for c in numbers))
+        for column in numbers:
+            known = first.drop_nulls(column)
+            if known[column].n_unique() > 1:
+                assert abs(known.select(pl.corr("_raw", column, method="spearman")).item()) < 0.3, (domain, column)
 
 
 def test_limited_shifts_and_says_so(intake: Intake) -> None:
@@ -130,8 +161,13 @@ def test_fatal_events_not_marked_serious_are_critical_queries(intake: Intake, re
     critical = report.queries.filter(pl.col("priority") == "critical")
     assert critical.height == 3
     assert set(critical["rule"]) == {"AE-FATAL-SERIOUS"}
-    rows = intake.tables["AE"].filter(pl.col("_ROW").is_in(critical["row"].implode()))
-    assert set(rows["AEDECOD"]) == {"SUDDEN DEATH", "COMPLETED SUICIDE", "MYOCARDIAL INFARCTION"}
+    # Whoever holds the key finds the rows in the delivery: pseudonym and record key lead there.
+    named = Keys().pseudonyms("subject", intake.tables["AE"]["USUBJID"].to_list())
+    record = pl.lit("AESEQ ") + pl.col("AESEQ").cast(pl.Int64).cast(pl.String)
+    raw = intake.tables["AE"].select("AEDECOD", USUBJID=pl.Series(named), record=record)
+    rows = critical.join(raw, on=["USUBJID", "record"])
+    assert sorted(rows["AEDECOD"]) == ["COMPLETED SUICIDE", "MYOCARDIAL INFARCTION", "SUDDEN DEATH"]
+    assert set(critical["delivery"]) == {1}
 
 
 def test_defects_lower_the_score(clean: Deidentified, report: QualityReport) -> None:

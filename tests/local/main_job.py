@@ -98,14 +98,18 @@ def kill_in_new_step(home: Home, process: subprocess.Popen[bytes], spared: set[s
     Returns:
         The step that was killed; empty when the run ended by itself.
     """
-    seen = len(home.events(home.run()["run_id"])) if home.runs() else 0
-    while process.poll() is None:
+    known = {run["run_id"]: len(home.events(run["run_id"])) for run in home.runs()}
+
+    def fresh() -> list[dict[str, Any]]:
+        """Events of the newest run since the process was started."""
         runs = home.runs()
-        fresh = home.events(runs[-1]["run_id"])[seen:] if runs else []
-        started = [e["step"] for e in fresh if e["event"] == "start" and e["step"] not in spared]
+        return home.events(runs[-1]["run_id"])[known.get(runs[-1]["run_id"], 0) :] if runs else []
+
+    while process.poll() is None:
+        started = [e["step"] for e in fresh() if e["event"] == "start" and e["step"] not in spared]
         if started:
             time.sleep(lasted[started[0]] / 2)
-            ended = {e["step"] for e in home.events(home.run()["run_id"])[seen:] if e["event"] == "finish"}
+            ended = {e["step"] for e in fresh() if e["event"] == "finish"}
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             return "" if started[0] in ended else started[0]

@@ -15,11 +15,12 @@ import polars as pl
 import pytest
 
 from tests.local.main_job import Home
+from trialops.settings import Settings
 from trialops.stores.lake import Lake
 from trialops.stores.objects import open_store
 from trialops.stores.refs import Snapshot
 from trialops.stores.sealed import unseal
-from trialops.stores.vault import Vault
+from trialops.stores.vault import Vault, open_vault
 from trialops.synthetic import generate
 from trialops.synthetic.defects import ORPHAN
 
@@ -49,6 +50,10 @@ def read(home: Home, step: str, artifact: str, table: str = "rows") -> pl.DataFr
     """A table the newest run wrote."""
     snapshot = Snapshot.from_dict(json.loads(home.output(home.run()["run_id"], step, artifact).read_text()))
     return Lake(str(home.path / "lake"), open_store(str(home.path))).read(snapshot.tables[table])
+
+
+def vault(home: Home) -> Vault:
+    return open_vault(Settings(home=home.path))
 
 
 def subjects(source: Path) -> set[str]:
@@ -105,8 +110,8 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> Trials:
 
 @pytest.fixture(scope="module")
 def steady(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """A home that several deliveries come to, one after the other."""
-    return Home(tmp_path_factory.mktemp("steady"))
+    """A home that several deliveries come to, one after the other; blanks in its path must not matter."""
+    return Home(tmp_path_factory.mktemp("a home of its own"))
 
 
 def no_file(file: Path, trials: Trials) -> None:
@@ -201,9 +206,9 @@ def main_job(tmp_path_factory: pytest.TempPathFactory) -> MainJob:
     home, source = Home(folder / "home"), folder / "delivery"
     # An earlier split held out the tiny site: then the model is judged on it, which is the harder side to be on.
     site = next(record["after"] for record in truth if record["kind"] == "tiny_site")
-    tiny = Vault(home.path / "vault", study="trial").pseudonym("site", site)
+    tiny = vault(home).pseudonym("site", site)
     lake = Lake(str(home.path / "lake"), open_store(str(home.path)))
-    lake.write("splits/withdrawal", pl.DataFrame({"site_id": [tiny]}))
+    lake.write("splits/withdrawal", pl.DataFrame({"site_id": [tiny], "role": ["held out"]}))
     before = versions(home)
 
     shutil.copytree(folder / "one_class" / "sdtm", source)
@@ -256,8 +261,7 @@ def test_nothing_but_the_faulty_rows_is_quarantined(main_job: MainJob) -> None:
 def test_cp1252_file_is_read_as_such(main_job: MainJob) -> None:
     fault = main_job.faults("encoding_cp1252")[0]
     raw = json.loads(main_job.home.output(main_job.faulty["run_id"], "ingest-sdtm", "raw").read_text())
-    vault = Vault(main_job.home.path / "vault", study="trial")
-    history = unseal(raw, vault=vault, objects=open_store(str(main_job.home.path)))["MH"]
+    history = unseal(raw, vault=vault(main_job.home), objects=open_store(str(main_job.home.path)))["MH"]
     row = history.filter((pl.col("_SOURCE") == Path(fault["file"]).name) & (pl.col("_ROW") == fault["row"]))
     assert row[fault["column"]].to_list() == [fault["after"]]
     page = (main_job.home.path / "runs" / main_job.faulty["run_id"] / "steps" / "ingest-sdtm" / "page.html").read_text()
@@ -267,7 +271,7 @@ def test_cp1252_file_is_read_as_such(main_job: MainJob) -> None:
 
 def test_empty_site_is_nowhere_and_harms_nothing(main_job: MainJob) -> None:
     site = main_job.faults("empty_site")[0]["after"]
-    pseudonym = Vault(main_job.home.path / "vault", study="trial").pseudonym("site", site)
+    pseudonym = vault(main_job.home).pseudonym("site", site)
     sites = set(read(main_job.home, "deidentify", "clean", "DM")["SITEID"])
     assert len(sites) == SIZE["sites"] and pseudonym not in sites
 

@@ -116,6 +116,7 @@ def test_killed_in_every_step_and_resumed_equals_uninterrupted(finished: Home, t
     assert home.state() == {table: versions[:1] for table, versions in finished.state().items()}
     for step, artifact in (
         ("search-model", "model"),
+        ("search-model", "search"),
         ("evaluate-model", "evaluation"),
         ("assess-fairness", "fairness"),
         ("compare-with-champion", "comparison"),

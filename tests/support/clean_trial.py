@@ -148,6 +148,7 @@ def _events(ids: list[str], end: np.ndarray, rng: np.random.Generator) -> pl.Dat
             "AEDECOD": rng.choice(["RASH", "NAUSEA", "Headache", ""], len(who)),
             "AESEV": rng.choice(["MILD", "MODERATE", "SEVERE"], len(who)),
             "AEREL": rng.choice(["NONE", "PROBABLE"], len(who)),
+            "AEOUT": np.where(length < 20, "RECOVERED/RESOLVED", "NOT RECOVERED/NOT RESOLVED"),
             "AEBODSYS": rng.choice(["SKIN AND SUBCUTANEOUS TISSUE DISORDERS", "GENERAL DISORDERS"], len(who)),
         }
     )
@@ -175,6 +176,7 @@ def _medication(visits: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
         CMDOSFRQ=pl.lit("QD"),
         CMROUTE=pl.lit("ORAL"),
         CMSTDY=pl.when(pl.col("_day") > 1).then("_day").cast(pl.Int32),
+        CMENDY=pl.when((pl.col("_day") > 1) & (pl.col("CMSEQ") % 2 == 0)).then(pl.col("_day") + 20).cast(pl.Int32),
     )
 
 

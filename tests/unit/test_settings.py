@@ -45,6 +45,21 @@ def test_values_that_may_not_be(monkeypatch: pytest.MonkeyPatch, name: str, valu
     assert name in caught.value.where.upper()
 
 
+def test_cluster_profile_refuses_stores_inside_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIALOPS_PROFILE", "cluster")
+    monkeypatch.setenv("TRIALOPS_LAKE_URL", "s3://trial/lake")
+    with pytest.raises(TrialOpsError) as caught:
+        settings()
+    for name in ("TRIALOPS_OBJECTS_URL", "CLINICAL_DB_HOST", "TRIALOPS_MLFLOW_URI", "TRIALOPS_VAULT_KEY"):
+        assert name in caught.value.where
+    assert "TRIALOPS_LAKE_URL" not in caught.value.where
+    monkeypatch.setenv("TRIALOPS_OBJECTS_URL", "s3://trial/objects")
+    monkeypatch.setenv("CLINICAL_DB_HOST", "db.example")
+    monkeypatch.setenv("TRIALOPS_MLFLOW_URI", "http://mlflow.example")
+    monkeypatch.setenv("TRIALOPS_VAULT_KEY", base64.b64encode(b"k" * 32).decode())
+    assert settings().lake == "s3://trial/lake"
+
+
 def test_master_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRIALOPS_VAULT_KEY", base64.b64encode(b"k" * 32).decode())
     assert settings().master_key == b"k" * 32

@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trialops.errors import TrialOpsError
+from trialops.models.split import HELD_OUT, TRAIN
+
 if TYPE_CHECKING:
     import polars as pl
 
     from trialops.models.task import Task
     from trialops.stores.context import Step
 
-SPLIT_SEED = 1
-TRAIN, HELD_OUT = "train", "held out"
+__all__ = ["HELD_OUT", "TRAIN", "Assembly", "assemble"]
 
 
 @dataclass(frozen=True)
@@ -31,53 +33,60 @@ class Assembly:
     notes: tuple[str, ...]
 
 
-def assemble(tables: Mapping[str, pl.DataFrame], views: Mapping[str, pl.DataFrame], task: Task, run: Step) -> Assembly:
+def assemble(
+    tables: Mapping[str, pl.DataFrame], views: Mapping[str, pl.DataFrame], task: Task, run: Step, *, seed: int = 1
+) -> Assembly:
     """Build the training set of a task.
 
-    Sites that were once held out stay held out, in this and every later run: the lake remembers them, so that
-    a champion is never judged on subjects it has learnt from.
+    A site once held out stays held out and a site once learnt from stays in training, in this and every later run:
+    the lake remembers both in ``splits/<task>``. So a champion is never judged on subjects it has learnt from, and
+    can always be compared.
+
+    Args:
+        tables: Clean tables.
+        views: Feature views.
+        task: The task.
+        run: The step, for the lake and a folder to work in.
+        seed: Decides between sites that have no role yet.
+
+    Raises:
+        TrialOpsError: No subject's outcome is settled yet, or the sites cannot be divided.
     """
     import polars as pl
 
-    from trialops.features.labels import attrition, label
+    from trialops.features.labels import WINDOW_OPEN, attrition, label
     from trialops.features.training_set import build
 
     run.progress("labelling", 0.1)
     labels = label(tables, task)
+    flow = attrition(labels)
+    if flow["subjects"][-1] == 0:
+        waiting = int(flow.filter(pl.col("reason") == WINDOW_OPEN)["left"].sum())
+        raise TrialOpsError(
+            f"No subject can be learnt from yet: the outcome window of {waiting} subjects is still open.",
+            where=f"task {task.name}",
+            fix=f"Wait until subjects have been followed to day {task.settled_day}, or shorten the window of the task.",
+        )
     run.progress("joining features as of the landmark", 0.3)
     frame = build(views, labels, task, run.workdir)
-    held, notes = _held_out(frame, task, run)
+    held, notes = _held_out(frame, task, run, seed)
     split = pl.when(pl.col("site_id").is_in(list(held))).then(pl.lit(HELD_OUT)).otherwise(pl.lit(TRAIN))
-    return Assembly(frame.with_columns(split=split), attrition(labels), notes)
+    return Assembly(frame.with_columns(split=split), flow, notes)
 
 
-def _held_out(frame: pl.DataFrame, task: Task, run: Step) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _held_out(frame: pl.DataFrame, task: Task, run: Step, seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Held-out sites and notes; what the sites of this training set were given is remembered."""
     import polars as pl
 
     from trialops.models.split import split_sites
-    from trialops.stores.refs import TableRef
 
     table = f"splits/{task.name}"
-    earlier: tuple[str, ...] = ()
-    versions = run.lake.versions(table)
-    if versions:
-        newest = versions[0]
-        ref = TableRef(table, newest["version"], newest["rows"], newest["digest"])
-        earlier = tuple(run.lake.read(ref)["site_id"].to_list())
-    if earlier and _still_serves(frame, earlier, task):
-        return earlier, (f"{len(earlier)} sites stay held out from an earlier split.",)
-    split = split_sites(frame, task, seed=SPLIT_SEED, keep=earlier)
-    held = tuple(sorted({*earlier, *split.held_out_sites}))
-    run.lake.write(table, pl.DataFrame({"site_id": held}), run_id=run.run_id, step=run.name)
-    return held, split.notes
-
-
-def _still_serves(frame: pl.DataFrame, held: tuple[str, ...], task: Task) -> bool:
-    """Whether the earlier hold-out has both outcomes on both sides and a share near the wanted one."""
-    import polars as pl
-
-    inside = frame.filter(pl.col("site_id").is_in(list(held)))
-    outside = frame.filter(~pl.col("site_id").is_in(list(held)))
-    share = inside.height / frame.height if frame.height else 0.0
-    both = inside["label"].n_unique() == 2 and outside["label"].n_unique() == 2
-    return both and abs(share - task.split.hold_out_share) <= 2 * task.split.tolerance
+    known = run.read_latest(table)
+    roles: dict[str, str] = {} if known is None else dict(known.select("site_id", "role").iter_rows())
+    split = split_sites(frame, task, seed=seed, roles=roles)
+    # Sites without a subject in the set now keep their role: their subjects may come back.
+    given = roles | dict.fromkeys(split.train_sites, TRAIN) | dict.fromkeys(split.held_out_sites, HELD_OUT)
+    if given != roles:
+        rows = pl.DataFrame(sorted(given.items()), schema={"site_id": pl.String, "role": pl.String}, orient="row")
+        run.write_named(table, rows)
+    return split.held_out_sites, split.notes

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from trialops.features import scores
 from trialops.features.definitions import (
+    KNOWN,
     MEASURES,
     SHIPPED,
     STATISTICS,
@@ -46,13 +47,30 @@ def load(path: Path = SHIPPED) -> Definitions:
     tables = {}
     for name in listed.content:
         row = listed.section(name)
-        tables[name] = Source(name, row.get("id", str, optional=True), row.get("event", str, optional=True))
+        tables[name] = _source(name, row)
         row.done()
+    for name, source in tables.items():
+        if source.contact and (source.contact not in tables or not source.end):
+            raise listed.refuse(
+                f"{name}.contact",
+                "Visits make an end known: that needs an end and a table of visits.",
+                "Name one of the tables, and give `end`.",
+            )
     views = {name: _view(name, viewed.section(name), tables) for name in viewed.content}
     definitions = Definitions(path, version, tables, views, {name: aged.get(name, str) for name in aged.content})
     top.done()
     _check(definitions, top)
     return definitions
+
+
+def _source(name: str, row: Reader) -> Source:
+    return Source(
+        name,
+        row.get("id", str, optional=True),
+        row.get("event", str, optional=True),
+        row.get("end", str) if "end" in row.content else "",
+        row.get("contact", str) if "contact" in row.content else "",
+    )
 
 
 def _view(name: str, reader: Reader, tables: Mapping[str, Source]) -> View:
@@ -130,19 +148,28 @@ def _attribute(row: Reader) -> Attribute:
 
 def _counter(row: Reader, tables: Mapping[str, Source]) -> Counter:
     measure = row.choice("measure", MEASURES)
+    table = row.choice("table", tuple(tables))
+    end = ""
+    if "known" in row.content and row.choice("known", KNOWN) == "at_end":
+        end = tables[table].end
+        if not end:
+            raise row.refuse("known", f"The table {table} has no end.", "Give `end` under tables, or drop this key.")
     days = row.section("on_or_after") if "on_or_after" in row.content else None
     marks = row.section("scores") if measure == "highest" else None
     columns: tuple[str, ...] = (row.get("column", str),) if measure in WITH_COLUMN else ()
+    if measure == "open" and columns[0] != tables[table].end:
+        raise row.refuse("column", f"{columns[0]} is not the end of {table}.", "Give it as `end` under tables.")
     if measure == "distinct":
         columns = row.names("columns")
     return Counter(
-        row.choice("table", tuple(tables)),
+        table,
         measure,
         columns,
         _words(row, "where"),
         _words(row, "contains"),
         {column: days.whole(column, -100_000) for column in days.content} if days else {},
         {mark: marks.number(mark, 0, 1e6) for mark in marks.content} if marks else {},
+        end,
     )
 
 

@@ -12,6 +12,8 @@ from trialops.errors import TrialOpsError
 SHIPPED = Path(__file__).parent / "definitions.yaml"
 STATISTICS = ("last", "change", "change_pct", "sd", "uln_ratio")
 MEASURES = ("count", "distinct", "highest", "open", "mean_delay", "first_day", "last_day", "gap_days", "gaps")
+#: From when a record counts: from its collection, or from when its end has taken effect.
+KNOWN = ("at_collection", "at_end")
 #: Measures that read a column beside the event day.
 WITH_COLUMN = frozenset({"highest", "open", "mean_delay", "gap_days", "gaps"})
 #: Columns that show, or let one infer, which treatment a subject gets. Number and rows of EX are kept out by
@@ -48,11 +50,15 @@ class Source:
         table: Domain.
         id: Column that numbers a subject's records; None where there is one.
         event: Column with the day it happened; None where a record counts from when it was known.
+        end: Column with the last day of a record that lasts; "" where none does.
+        contact: Table of the visits at which an end becomes known; "" where an end counts from its own day.
     """
 
     table: str
     id: str | None
     event: str | None
+    end: str = ""
+    contact: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,10 @@ class Score:
 
 @dataclass(frozen=True)
 class Counter:
-    """A measure over the records known so far; `distinct` counts combinations of its columns."""
+    """A measure over the records known so far; `distinct` counts combinations of its columns.
+
+    `end` is the column of the last day for a measure over records that are over, else "".
+    """
 
     table: str
     measure: str
@@ -99,11 +108,13 @@ class Counter:
     contains: Mapping[str, tuple[str, ...]]
     on_or_after: Mapping[str, int]
     scores: Mapping[str, float]
+    end: str = ""
 
     @property
     def needs(self) -> frozenset[str]:
         """Columns it reads beside id and days."""
-        return frozenset((*self.columns, *self.where, *self.contains, *self.on_or_after))
+        ends = (self.end,) if self.end else ()
+        return frozenset((*self.columns, *self.where, *self.contains, *self.on_or_after, *ends))
 
 
 @dataclass(frozen=True)
@@ -151,6 +162,12 @@ class Definitions:
     def columns(self, view: str) -> tuple[str, ...]:
         """Feature columns of one view, in order."""
         return tuple(self.views[view].sources(self.tables))
+
+    @property
+    def settled_late(self) -> tuple[str, ...]:
+        """Features over records that are over, in order."""
+        counters = [(n, c) for v in self.views.values() if v.kind == "counts" for n, c in v.features.items()]
+        return tuple(name for name, counter in counters if counter.end)
 
     @property
     def features(self) -> tuple[str, ...]:

@@ -95,7 +95,7 @@ def counted(rows: pl.DataFrame, name: str, counter: Counter) -> pl.DataFrame:
     """State of one measure: stamp and a column of its name.
 
     Args:
-        rows: Versions of the counter's table, with the columns it needs.
+        rows: Versions of the counter's table, with the columns it needs, and `over` where the table has an end.
         name: Name of the feature.
         counter: What to count.
     """
@@ -109,6 +109,9 @@ def counted(rows: pl.DataFrame, name: str, counter: Counter) -> pl.DataFrame:
     for column, first in counter.on_or_after.items():
         keep &= (pl.col(column).cast(pl.Int32) >= first).fill_null(False)
     rows = rows.filter(keep)
+    if counter.end:
+        rows = rows.filter(pl.col("over").is_not_null()).with_columns(arrival="over")
+        rows = rows.filter(pl.col("until").is_null() | (pl.col("until") > pl.col("arrival")))
     measure, column = counter.measure, next(iter(counter.columns), "")
     if measure == "count":
         return states.totals(rows.with_columns(pl.lit(1, pl.Int32).alias(name)), [name])
@@ -129,8 +132,8 @@ def counted(rows: pl.DataFrame, name: str, counter: Counter) -> pl.DataFrame:
         return states.latest(graded.with_columns(rank=order), [name])
     day = study_time.ordinal(pl.col(column))
     if measure == "open":
-        # Ends the day after its last day: a row that carries an end later than "now" is still open now.
-        end = pl.min_horizontal("until", pl.max_horizontal(day + 1, pl.when(day.is_not_null()).then("arrival")))
+        # A row that carries an end later than "now" is still open now.
+        end = pl.min_horizontal("until", "over")
         lasting = rows.with_columns(pl.lit(1, pl.Int32).alias(name), until=end)
         return states.totals(lasting.filter(pl.col("until").is_null() | (pl.col("until") > pl.col("arrival"))), [name])
     if measure == "mean_delay":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trialops.features.assembly import HELD_OUT, TRAIN
+from trialops.features.labels import NOT_TREATED, WINDOW_OPEN
 from trialops.features.views import KEYS
 from trialops.pages import Facts, Figure, Page, Section, Table, Text, Verdict, plots
 
@@ -32,6 +33,12 @@ def features_page(views: FeatureViews) -> Page:
                         "A row is what was known of a subject on the day something became known: a value measured "
                         "earlier but reported later appears on the later day."
                     ),
+                    Text(
+                        "A record has one value for each of its attributes, the last one. What was settled only when "
+                        "it ended is therefore not used before: an end takes effect with the first visit that can have "
+                        "brought it, and only then does a record count in "
+                        f"{', '.join(views.settled_late) or 'no feature'}."
+                    ),
                     Table(("view", "rows", "subjects", "features", "names"), rows),
                 ],
             ),
@@ -58,6 +65,7 @@ def training_page(assembly: Assembly, task: Task) -> Page:
     missing = {name: frame[name].null_count() / max(frame.height, 1) for name in task.features}
     shown = {name: share for name, share in sorted(missing.items(), key=lambda item: -item[1]) if share > 0}
     flow = assembly.flow
+    treated, passed = (int(flow.filter(pl.col("reason") == r)["subjects"].sum()) for r in (NOT_TREATED, WINDOW_OPEN))
     return Page(
         "Training set",
         [
@@ -68,6 +76,9 @@ def training_page(assembly: Assembly, task: Task) -> Page:
                     Facts(
                         {
                             "landmark day": task.landmark_day,
+                            "outcome window": f"to day {task.window_end_day}, settled on day {task.settled_day}",
+                            "treated": treated,
+                            "of them with the window passed at the data cut": passed,
                             "subjects": frame.height,
                             "events": int(frame["label"].sum()),
                             "sites": frame["site_id"].n_unique(),
@@ -80,6 +91,10 @@ def training_page(assembly: Assembly, task: Task) -> Page:
                 "Flow of subjects",
                 [
                     Table(("step", "subjects", "left out", "because"), flow.rows()),
+                    Text(
+                        "A subject enters when the outcome window has passed for them at the data cut, whatever "
+                        "happened. Those who left early would otherwise be over-represented while the trial runs."
+                    ),
                     Figure(plots.bars(flow["step"].to_list(), flow["subjects"].to_list(), xlabel="subjects")),
                 ],
             ),

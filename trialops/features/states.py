@@ -117,7 +117,8 @@ def distinct(rows: pl.DataFrame, term: str, name: str) -> pl.DataFrame:
 def gaps(rows: pl.DataFrame, end: str, days: str, count: str) -> pl.DataFrame:
     """State: days not covered between the intervals known so far, and how many such gaps.
 
-    A gap is known when the interval after it is. An interval without an end reaches to the next one.
+    A gap is known when the interval after it is. An interval without an end goes on; one that ends on or after the
+    start of a later interval went on at that time too, whatever end was entered since.
 
     Args:
         rows: Versions whose event day is the interval's start; `end` is the ordinal of its last day.
@@ -128,8 +129,7 @@ def gaps(rows: pl.DataFrame, end: str, days: str, count: str) -> pl.DataFrame:
     import polars as pl
 
     def width(over: list[str]) -> pl.Expr:
-        reach = pl.coalesce(pl.col(end), pl.col("event").shift(-1).over(over) - 1)
-        before = pl.coalesce(reach, pl.col("event")).cum_max().over(over).shift(1).over(over)
+        before = pl.col(end).fill_null(timeline.HALF).cum_max().over(over).shift(1).over(over)
         return (pl.col("event") - before - 1).clip(lower_bound=0).fill_null(0)
 
     # One pass where intervals arrived in their own order and none was corrected; else day by day.

@@ -74,8 +74,3 @@ def timestamp(ordinal: pl.Expr) -> pl.Expr:
     import polars as pl
 
     return (pl.lit(DAY_ONE).cast(pl.Datetime("us", "UTC")) + pl.duration(days=ordinal)).cast(pl.Datetime("us", "UTC"))
-
-
-def days_between(earlier: pl.Expr, later: pl.Expr) -> pl.Expr:
-    """Days from one study day to another, across the missing day 0."""
-    return ordinal(later) - ordinal(earlier)

@@ -139,6 +139,50 @@ def _superseded(work: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([work.filter(~several), chain.drop("_row")])
 
 
+def ended(rows: pl.DataFrame, end: str, visits: pl.DataFrame | None) -> pl.DataFrame:
+    """Add `over`: the day (ordinal) from which a version's end is in effect; null while that is not known.
+
+    An end before the version arrived was known with it. A later one was entered at some visit; the first one that can
+    have brought it is the first after the arrival on or after the end. It takes effect on the day after the end.
+
+    Args:
+        rows: Versions, with the study day of the end.
+        end: Name of that column.
+        visits: Versions of the table of visits; None where the table keeps none and an end counts from its own day.
+    """
+    import polars as pl
+
+    last = study_time.ordinal(pl.col(end))
+    if visits is None:
+        return rows.with_columns(over=pl.when(last.is_not_null()).then(pl.max_horizontal(pl.col("arrival"), last + 1)))
+    seen = (
+        visits.sort("code", "event", "arrival")
+        .select(
+            pl.col("code").cast(pl.Int64).alias("_of"),
+            stamp(pl.col("code"), pl.col("event")).alias("_stamp"),
+            # A visit may be reported later than another one after it.
+            pl.col("arrival").reverse().cum_min().reverse().over("code").alias("_known"),
+        )
+        .unique("_stamp", keep="first", maintain_order=True)
+    )
+    asked = rows.with_row_index("_row").with_columns(_last=last)
+    late = asked.filter(pl.col("_last") >= pl.col("arrival")).select(
+        "_row",
+        "code",
+        _stamp=stamp(pl.col("code"), pl.max_horizontal("_last", pl.col("arrival") + 1)),
+    )
+    found = late.sort("_stamp").join_asof(seen.sort("_stamp"), on="_stamp", strategy="forward")
+    found = found.filter(pl.col("_of") == pl.col("code").cast(pl.Int64)).select("_row", "_known")
+    over = (
+        pl.when(pl.col("_last") < pl.col("arrival"))
+        .then(pl.col("arrival"))
+        .when(pl.col("_known").is_not_null())
+        .then(pl.max_horizontal("_known", pl.col("_last") + 1))
+    )
+    joined = asked.join(found, on="_row", how="left", maintain_order="left")
+    return joined.with_columns(over=over).drop("_row", "_last", "_known")
+
+
 def as_of(rows: pl.DataFrame) -> pl.DataFrame:
     """The records current on each day their subject's set of records changed: column `on` (ordinal).
 

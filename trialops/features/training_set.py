@@ -106,7 +106,6 @@ def build(
     task: Any,
     workdir: Path,
     *,
-    engine: str = "feast",
     definitions: Definitions | None = None,
 ) -> pl.DataFrame:
     """The training set of a task.
@@ -117,7 +116,6 @@ def build(
             are left out.
         task: Anything with name, landmark_day, blinded and features (ordered names; empty for all).
         workdir: Folder for the views' files and the registry, private to this training set.
-        engine: "feast", the only one.
         definitions: The views' definitions; the shipped ones by default.
 
     Returns:
@@ -133,8 +131,6 @@ def build(
     from trialops.features.definition_file import load
     from trialops.features.definitions import check_blinded
 
-    if engine != "feast":
-        raise TrialOpsError(f"The engine {engine} is not known.", where="engine", fix="Use feast.")
     definitions = definitions or load()
     check_blinded(definitions, task)
     wanted = _wanted(definitions, views, tuple(task.features))

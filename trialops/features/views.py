@@ -17,18 +17,21 @@ from trialops.features.timeline import Note
 if TYPE_CHECKING:
     import polars as pl
 
-    from trialops.features.definitions import Definitions, View
+    from trialops.features.definitions import Definitions, Source, View
 
 KEYS = ("subject_id", "event_timestamp", "created")
 Progress = Callable[[str, float], None]
 
 
 class FeatureViews(dict[str, "pl.DataFrame"]):
-    """View name -> frame, with notes on rows left out."""
+    """View name -> frame, with notes on rows left out, and the features that count records only once they are over."""
 
-    def __init__(self, frames: Mapping[str, pl.DataFrame], notes: tuple[Note, ...]) -> None:
+    def __init__(
+        self, frames: Mapping[str, pl.DataFrame], notes: tuple[Note, ...], settled_late: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(frames)
         self.notes = notes
+        self.settled_late = settled_late
 
 
 def feature_views(
@@ -102,7 +105,8 @@ class _Builder:
             frames[view.name] = self._frame(state, self.definitions.columns(view.name))
         if progress:
             progress("features", 1.0)
-        return FeatureViews({name: frames[name] for name in self.definitions.views}, tuple(self.notes))
+        in_order = {name: frames[name] for name in self.definitions.views}
+        return FeatureViews(in_order, tuple(self.notes), self.definitions.settled_late)
 
     def _versions(self, table: str, columns: list[str]) -> pl.DataFrame:
         source = self.definitions.tables[table]
@@ -114,6 +118,18 @@ class _Builder:
         """Stamps at which a subject's demographics became known: the first contact."""
         rows, _ = timeline.versions(self.tables["DM"], self.definitions.tables["DM"], self.subjects, [])
         return timeline.changes(rows)
+
+    def _visits(self, source: Source) -> pl.DataFrame | None:
+        """Versions of the visits at which ends in this table become known; None where it names none."""
+        if not source.contact:
+            return None
+        if source.contact in self.tables:
+            visits = self.definitions.tables[source.contact]
+            return timeline.versions(self.tables[source.contact], visits, self.subjects, [])[0]
+        frame = self.tables[source.table]
+        note = f"have no visits in {source.contact}: an end after collection is never known"
+        self.notes.append(Note(source.table, note, frame.height))
+        return timeline.versions(frame.clear(), source, self.subjects, [])[0]
 
     def _frame(self, state: pl.DataFrame, columns: tuple[str, ...]) -> pl.DataFrame:
         import polars as pl
@@ -251,6 +267,9 @@ class _Builder:
             group = {name: c for name, c in view.features.items() if c.table == table}
             rows = self._versions(table, sorted({column for c in group.values() for column in c.needs}))
             every.append(timeline.changes(rows))
+            source = self.definitions.tables[table]
+            if source.end in rows.columns:
+                rows = timeline.ended(rows, source.end, self._visits(source))
             for name, counter in group.items():
                 # A column that is not there is unknown, not zero.
                 if counter.needs <= set(self.tables[table].columns):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +18,13 @@ from trialops.governance.lineage import edges, run_records, upstream
 from trialops.models.bundle import Bundle
 from trialops.models.comparison import Comparison, Decision
 from trialops.models.evaluation import Evaluation
+from trialops.models.evidence import check_evidence
 from trialops.models.fairness import FairnessReport
 from trialops.models.model_card import as_markdown, model_card
 from trialops.models.record import restore
 from trialops.models.task import load_task
-from trialops.pages import Facts, Page, Section, Table, Text, Tone, Verdict, render
+from trialops.pages import Facts, Page, Section, Table, Text, Tone, Verdict, render, suppressed
+from trialops.stores.folders import folder_digest
 
 if TYPE_CHECKING:
     import polars as pl
@@ -43,6 +45,7 @@ FILES = {
     "approval.md": "Who released it, or what it waits for",
     "evaluation.json": "Evaluation on held-out sites, with the baseline",
     "fairness.json": "Fairness audit",
+    "search.json": "Every configuration tried, and which sites were held out",
     "release.json": "What is in service after this run",
     "trial.json": "The trial in figures",
     "data_digests.json": "Every table version used, with its digest",
@@ -60,6 +63,7 @@ class Evidence:
     tables: Mapping[str, pl.DataFrame]
     training: Snapshot
     model: Path
+    search: Mapping[str, Any]
     evaluation: Mapping[str, Any]
     fairness: Mapping[str, Any]
     comparison: Mapping[str, Any]
@@ -82,8 +86,21 @@ def write_dossier(run: Step, evidence: Evidence) -> Dossier:
     Args:
         run: The step; its inputs lead to the records of all steps before it, whichever run they ran in.
         evidence: What the steps found.
+
+    Raises:
+        TrialOpsError: The documents are not of one model and one training set.
     """
     from trialops.intake.facts import trial_facts
+
+    bundle = Bundle.load(evidence.model)
+    check_evidence(
+        bundle,
+        evidence.training,
+        evaluation=evidence.evaluation,
+        fairness=evidence.fairness,
+        comparison=evidence.comparison,
+        search=evidence.search,
+    )
 
     folder = run.workdir / "dossier"
     shutil.rmtree(folder, ignore_errors=True)
@@ -93,12 +110,13 @@ def write_dossier(run: Step, evidence: Evidence) -> Dossier:
     own = run_records(run.objects, run.run_id)
     asked = {"run_id": run.run_id, "step": run.name, "started": "", "inputs": run.inputs, "outputs": []}
     records = [r for r in upstream(run.objects, [*own, asked]) if r is not asked]
-    card = _card(evidence)
+    card = _card(evidence, bundle, _made_by(records, evidence.model))
     facts = trial_facts(dict(evidence.tables))
     documents: dict[str, Any] = {
         "decision.json": evidence.comparison,
         "evaluation.json": evidence.evaluation,
         "fairness.json": evidence.fairness,
+        "search.json": evidence.search,
         "release.json": evidence.release,
         "trial.json": facts,
         "data_digests.json": _digests(records),
@@ -125,15 +143,26 @@ def write_dossier(run: Step, evidence: Evidence) -> Dossier:
     return Dossier(folder, contents, digest, page)
 
 
-def _card(evidence: Evidence) -> dict[str, Any]:
+def _made_by(records: Iterable[Mapping[str, Any]], model: Path) -> str:
+    """The run and step whose record names the model's folder as an output; empty where none does."""
+    digest = folder_digest(model)
+    for record in records:
+        if any(item.get("digest") == digest for item in record["outputs"]):
+            return f"run {record['run_id']}, step {record['step']}, code {record['code_version']}"
+    return ""
+
+
+def _card(evidence: Evidence, bundle: Bundle, created_by: str) -> dict[str, Any]:
     decision = {key: value for key, value in evidence.comparison["decision"].items() if key != "by_policy"}
     return model_card(
         load_task(evidence.task),
-        Bundle.load(evidence.model),
+        bundle,
         restore(Evaluation, evidence.evaluation["model"]),
         restore(FairnessReport, evidence.fairness),
         comparison=restore(Comparison, evidence.comparison["comparison"]),
         decision=restore(Decision, decision),
+        search=evidence.search,
+        created_by=created_by,
     )
 
 
@@ -148,12 +177,12 @@ def _approval(evidence: Evidence) -> str:
         f"Evidence signed or to sign, SHA-256: `{evidence.comparison['to_sign']}`.",
         "",
     ]
-    for signature in evidence.comparison["approvals"]:
+    for signature in (*evidence.comparison["approvals"], *evidence.comparison["objections"]):
         lines += [
             f"- {signature['printed_name']} ({signature['user_id']}), {signature['at']}, meaning: "
             f"{signature['meaning']}; signature {signature['id']}, audit record {signature['audit_seq']}"
         ]
-    if not evidence.comparison["approvals"]:
+    if not evidence.comparison["approvals"] and not evidence.comparison["objections"]:
         lines.append("No person has signed this evidence.")
     return "\n".join(lines) + "\n"
 
@@ -193,13 +222,16 @@ def _audit(run: Step, run_ids: set[str]) -> dict[str, Any]:
         return {"enabled": False, "events": []}
     from dataclasses import asdict
 
+    from trialops.governance.anchors import stored_anchors
+
     events = [asdict(e) for run_id in sorted(run_ids) for e in run.trail.events(run_id=run_id)]
-    checked = run.trail.verify()
+    checked = run.trail.verify(stored_anchors(run.objects))
     return {
         "enabled": True,
         "verified": checked.ok,
         "checked": checked.checked,
         "head": checked.head,
+        "anchors": checked.anchors,
         "events": sorted(events, key=lambda event: event["seq"]),
     }
 
@@ -224,10 +256,11 @@ def _page(run: Step, evidence: Evidence, card: Mapping[str, Any], facts: Mapping
         "completed": facts.get("completed"),
         "discontinued": facts.get("discontinued"),
     }
+    arms = [(arm, suppressed(n)) for arm, n in facts["arms"].items()]
     return Page(
         f"Release dossier: {card['title']}",
         [
-            Section("The trial", [Facts(trial), Table(("arm", "randomised"), list(facts["arms"].items()))]),
+            Section("The trial", [Facts(trial), Table(("arm", "randomised"), arms)]),
             Section(
                 "The model",
                 [

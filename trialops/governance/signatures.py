@@ -186,7 +186,7 @@ class Signatures(Signers):
             now = known_signer(connection, user)
             if now.state != "active" or now.key_id != row.key_id:
                 raise refused()
-            event = self._trail.append(
+            event = self.trail.append(
                 actor=user,
                 action="sign",
                 object=f"{kind}/{record}",

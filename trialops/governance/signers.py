@@ -35,29 +35,58 @@ class Signers:
         """See the class."""
         self._engine = engine
         self._vault = vault
-        self._trail = AuditTrail(engine)
+        self.trail = AuditTrail(engine)
         self._cost = cost
 
-    def enrol(self, user: str, printed_name: str, passphrase: str, *, actor: str = "") -> str:
+    def users(self) -> list[str]:
+        """User ids of all signers, sorted, whatever their state."""
+        import sqlalchemy as sa
+
+        from trialops.stores.tables import signers
+
+        with reading(self._engine) as connection:
+            return sorted(connection.execute(sa.select(signers.c.user_id)).scalars())
+
+    def enrol(
+        self,
+        user: str,
+        printed_name: str,
+        passphrase: str,
+        *,
+        actor: str = "",
+        by: str = "",
+        by_passphrase: str = "",
+    ) -> str:
         """Register a signer whose identity has been verified (11.100(b)).
+
+        The first signer of a database enrols alone; each later one needs a signer who may sign, and nobody vouches
+        for himself.
 
         Args:
             user: Unique user id; never given to another person (11.100(a)).
             printed_name: As it is shown on records.
             passphrase: The signer's own secret, at least 12 characters.
-            actor: Who enrols; by default the signer.
+            actor: Who enrols the first signer; by default the signer.
+            by: User id of the signer who verified the new one's identity; the audit trail names this one as actor.
+            by_passphrase: That signer's passphrase.
 
         Returns:
             Id of the signer's key.
 
         Raises:
-            TrialOpsError: The id is taken, a name is empty, or the passphrase is too easy.
+            TrialOpsError: The id is taken, a name is empty, the passphrase is too easy, or there are signers and
+                none of them vouches.
         """
         from trialops.stores.tables import signers
 
         check_line("user id", user)
         check_line("printed name", printed_name)
         credentials.check_passphrase(user, passphrase)
+        voucher = None
+        if self.users():
+            if by in ("", user):
+                raise _unvouched(user)
+            voucher, _ = self.open(by, by_passphrase, "signer.enrol")
         credential = self._credential(user, passphrase)
         with writing(self._engine) as connection:
             take_turn(connection)
@@ -67,6 +96,14 @@ class Signers:
                     where=f"signer {user}",
                     fix="Give each person an id of their own.",
                 )
+            if voucher is not None:
+                now = known_signer(connection, by)
+                if now.state != "active" or now.key_id != voucher.key_id:
+                    raise refused()
+                if now.failures:
+                    self._update(connection, by, failures=0)
+            elif connection.execute(signers.select().limit(1)).first() is not None:
+                raise _unvouched(user)  # somebody else became the first a moment ago
             values = {name: credential[name] for name in ("key_id", "scrypt", "verifier", "sealed_key")}
             connection.execute(
                 signers.insert().values(
@@ -78,7 +115,15 @@ class Signers:
                     **values,
                 )
             )
-            self._register_key(connection, user, printed_name, credential, "signer.enrol", actor or user, "")
+            self._register_key(
+                connection,
+                user,
+                printed_name,
+                credential,
+                "signer.enrol",
+                voucher.user_id if voucher is not None else actor or user,
+                "",
+            )
         return str(credential["key_id"])
 
     def change_passphrase(self, user: str, passphrase: str, new: str) -> None:
@@ -105,7 +150,7 @@ class Signers:
                 sealed_key=sealed,
                 failures=0,
             )
-            self._trail.append(actor=user, action="signer.passphrase", object=f"signer/{user}", connection=connection)
+            self.trail.append(actor=user, action="signer.passphrase", object=f"signer/{user}", connection=connection)
 
     def suspend(self, user: str, *, reason: str, actor: str) -> None:
         """Stop a signer from signing: credential lost, stolen or no longer needed (11.300(c)).
@@ -120,7 +165,7 @@ class Signers:
             take_turn(connection)
             known_signer(connection, user)
             self._update(connection, user, state="suspended")
-            self._trail.append(
+            self.trail.append(
                 actor=actor,
                 action="signer.suspend",
                 object=f"signer/{user}",
@@ -188,7 +233,7 @@ class Signers:
         certificate = canonical(
             {"user_id": user, "printed_name": printed_name, "public_key": public_key, "at": at}
         ).encode("ascii")
-        event = self._trail.append(
+        event = self.trail.append(
             actor=actor,
             action=action,
             object=f"signer/{user}",
@@ -246,7 +291,7 @@ class Signers:
                 connection.execute(
                     signers.update().where(signers.c.user_id == user).values(failures=failures, state=state)
                 )
-            self._trail.append(
+            self.trail.append(
                 actor=user if user.strip() else "unknown",
                 action=f"{action}.refused",
                 object=f"signer/{user}",
@@ -268,6 +313,14 @@ def refused() -> TrialOpsError:
         "User id and passphrase do not fit together, or the signer may not sign now.",
         where="signature",
         fix=f"Try again; {ATTEMPTS} wrong passphrases in a row lock a signer out until a new one is issued.",
+    )
+
+
+def _unvouched(user: str) -> TrialOpsError:
+    return TrialOpsError(
+        "There are signers already, so one of them must enrol the next.",
+        where=f"signer {user}",
+        fix="Have an enrolled signer give user id and passphrase: trialops audit enrol --by USER.",
     )
 
 

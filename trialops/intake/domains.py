@@ -24,17 +24,23 @@ class DomainSpec:
         label: Name of the domain in words.
         columns: Columns without which the domain cannot be used.
         key: Columns that identify a row across deliveries.
+        optional: Columns it may lack that later steps read.
         collected: Collection date column, or None.
         own: The row's own (onset or assessment) date column, or None.
+        onset: Whether `own` can lie before the trial.
+        known: Where the day comes from on which the row was known: names in order, see domains.yaml.
         start_end: Pairs of start and end date columns.
     """
 
     code: str
     label: str
     columns: tuple[str, ...]
+    optional: tuple[str, ...]
     key: tuple[str, ...]
     collected: str | None
     own: str | None
+    onset: bool
+    known: tuple[str, ...]
     start_end: tuple[tuple[str, str], ...]
 
     @property
@@ -42,6 +48,16 @@ class DomainSpec:
         """The domain's --SEQ column, if rows are keyed by one."""
         name = f"{self.code}SEQ"
         return name if name in self.key else None
+
+    @property
+    def contacts(self) -> tuple[str, ...]:
+        """Date columns that each show the subject in the trial on that day."""
+        own = () if self.onset else (self.own,)
+        return tuple(c for c in (self.collected, *own) if c)
+
+    def may_lack(self, column: str) -> bool:
+        """Whether a column of the clean table is an optional one (AEENDY stands for AEENDTC)."""
+        return column in self.optional or column in {day_column(c) for c in self.optional if c.endswith("DTC")}
 
 
 @dataclass(frozen=True)
@@ -65,6 +81,16 @@ class Catalog:
         return "not a domain this platform loads"
 
 
+def day_column(column: str) -> str:
+    """Name of the study-day column of a date column: LBDTC -> LBDY."""
+    return column[:-3] + "DY"
+
+
+def delivery_label(number: int, domain: str) -> str:
+    """What `_SOURCE` says in a clean table: which delivery, counted from 1, and nothing of the file's name."""
+    return f"delivery {number}/{domain}"
+
+
 def generic(domain: str, column: str) -> str:
     """Replace a leading domain code by "--", the way the SDTM standard writes variable names."""
     if column.startswith(domain) and len(column) > len(domain):
@@ -83,9 +109,12 @@ def catalog() -> Catalog:
             code=code,
             label=item["label"],
             columns=tuple(item["columns"]),
+            optional=tuple(item.get("optional", [])),
             key=tuple(item["key"]),
-            collected=item["known"].get("collected"),
-            own=item["known"].get("own"),
+            collected=item.get("collected"),
+            own=item.get("own"),
+            onset=bool(item.get("onset", False)),
+            known=tuple(item["known"]),
             start_end=tuple((start, end) for start, end in item.get("start_end", [])),
         )
         for code, item in data["domains"].items()
@@ -96,7 +125,8 @@ def catalog() -> Catalog:
 def current_rows(domain: str, frame: pl.DataFrame) -> pl.DataFrame:
     """Keep the newest version of every row; works on raw and on de-identified tables.
 
-    A version is newer when it came in a later correction delivery, which the folder in `_SOURCE` tells.
+    A version is newer when it came in a later delivery: `_SOURCE` tells its correction folder, or its number. In a
+    table without `_SOURCE` it is newer when it became known later (`KNOWNDY`).
     Rows that repeat a key inside one delivery all stay, so that a uniqueness check can still see them.
 
     Args:
@@ -109,7 +139,12 @@ def current_rows(domain: str, frame: pl.DataFrame) -> pl.DataFrame:
     import polars as pl
 
     spec = catalog().domains.get(domain)
-    if spec is None or SOURCE not in frame.columns or not set(spec.key) <= set(frame.columns):
+    if spec is None or not set(spec.key) <= set(frame.columns):
         return frame
-    delivery = pl.col(SOURCE).str.extract(r"corrections/([^/]+)/").fill_null("")
+    if SOURCE not in frame.columns:
+        known = pl.col("KNOWNDY").cast(pl.Int64).fill_null(-(10**9))
+        return frame.filter(known == known.max().over(spec.key)) if "KNOWNDY" in frame.columns else frame
+    folder = pl.col(SOURCE).str.extract(r"^corrections/([^/]+)/")
+    number = pl.col(SOURCE).str.extract(r"^delivery (\d+)/").str.zfill(9)
+    delivery = pl.coalesce(number, folder, pl.lit(""))
     return frame.filter(delivery == delivery.max().over(spec.key))

@@ -10,13 +10,38 @@ if TYPE_CHECKING:
     import polars as pl
 
 SCREEN_FAILURE = ("SCRNFAIL",)
-NOT_ASSIGNED = ("SCRNFAIL", "NOTASSGN", "NOTTRT")
+#: ARMCD of subjects who were never assigned a treatment (SDTMIG 3.3, DM), in upper case.
+NOT_ASSIGNED = ("SCRNFAIL", "NOTASSGN", "NOTTRT", "")
+RANDOMISED = "RANDOMIZED"
+
+
+def randomised_subjects(dm: pl.DataFrame, ds: pl.DataFrame | None = None) -> pl.Series:
+    """USUBJID of the randomised: ARMCD names an arm, or DS has the milestone.
+
+    The milestone counts beside ARMCD because a running blinded trial may keep ARMCD empty; ARMCD counts beside
+    the milestone because not every study records one.
+
+    Args:
+        dm: Current rows of DM.
+        ds: Current rows of DS, where there are any.
+
+    Returns:
+        Distinct subjects, sorted.
+    """
+    import polars as pl
+
+    code = pl.col("ARMCD").cast(pl.String).str.strip_chars().str.to_uppercase().fill_null("")
+    assigned = dm.filter(~code.is_in(NOT_ASSIGNED))["USUBJID"]
+    if ds is None:
+        return assigned.unique().sort()
+    term = pl.col("DSDECOD").cast(pl.String).str.strip_chars().str.to_uppercase()
+    return pl.concat([assigned, ds.filter(term == RANDOMISED)["USUBJID"]]).unique().sort()
 
 
 def trial_facts(tables: dict[str, pl.DataFrame]) -> dict[str, Any]:
     """Count subjects and what became of them.
 
-    Only the newest version of a corrected row counts. A subject is randomised when ARMCD names an arm, and a
+    Only the newest version of a corrected row counts. Who is randomised, see `randomised_subjects`; a subject is a
     screen failure when ARMCD or ARMNRS says so (SDTMIG 3.3 and 3.4, DM). Disposition is the DISPOSITION EVENT
     row of DS.
 
@@ -31,7 +56,8 @@ def trial_facts(tables: dict[str, pl.DataFrame]) -> dict[str, Any]:
 
     dm = current_rows("DM", tables["DM"]).unique("USUBJID", keep="first", maintain_order=True)
     code = pl.col("ARMCD").str.to_uppercase()
-    randomised = dm.filter(code.is_not_null() & ~code.is_in(NOT_ASSIGNED))
+    ds = current_rows("DS", tables["DS"]) if "DS" in tables else None
+    randomised = dm.filter(pl.col("USUBJID").is_in(randomised_subjects(dm, ds).implode()))
     failed = code.is_in(SCREEN_FAILURE).fill_null(False)
     if "ARMNRS" in dm.columns:
         failed |= (pl.col("ARMNRS") == "SCREEN FAILURE").fill_null(False)
@@ -43,8 +69,8 @@ def trial_facts(tables: dict[str, pl.DataFrame]) -> dict[str, Any]:
         "screen_failures": dm.filter(failed).height,
         "sites": dm["SITEID"].drop_nulls().n_unique() if "SITEID" in dm.columns else None,
     }
-    if "DS" in tables:
-        ds = current_rows("DS", tables["DS"]).filter(pl.col("DSCAT") == "DISPOSITION EVENT")
+    if ds is not None:
+        ds = ds.filter(pl.col("DSCAT") == "DISPOSITION EVENT")
         ds = ds.filter(pl.col("USUBJID").is_in(randomised["USUBJID"].implode()))
         left = ds.filter(pl.col("DSDECOD") != "COMPLETED")
         facts["completed"] = ds.filter(pl.col("DSDECOD") == "COMPLETED")["USUBJID"].n_unique()
@@ -55,4 +81,4 @@ def trial_facts(tables: dict[str, pl.DataFrame]) -> dict[str, Any]:
 
 
 def _counts(frame: pl.DataFrame, column: str) -> dict[str, int]:
-    return dict(frame.group_by(column).len().sort(column).iter_rows())
+    return dict(frame.drop_nulls(column).group_by(column).len().sort(column).iter_rows())

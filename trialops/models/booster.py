@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib.util
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,29 @@ if TYPE_CHECKING:
 
 _FLOAT64, _ROW_MAJOR, _PREDICT_PROBABILITY, _FROM_FIRST, _ALL_ROUNDS = 1, 1, 0, 0, -1
 _ONE_THREAD = b"num_threads=1 verbosity=-1"
+
+
+_RANGE = re.compile(r"\[[^\s\]]+:[^\s\]]+\]")
+
+
+def without_ranges(text: str) -> str:
+    """A LightGBM text model without the training set's extremes.
+
+    The header line ``feature_infos`` states the smallest and largest value of each feature, each the value of a
+    single subject (the oldest one's age). Predicting does not use them.
+
+    Args:
+        text: LightGBM's text form.
+
+    Returns:
+        The text with every range replaced by ``[-inf:inf]``; its predictions are the same, bit for bit.
+    """
+    header, trees = text.split("\nTree=0\n", 1) if "\nTree=0\n" in text else (text, None)
+    lines = [
+        _RANGE.sub("[-inf:inf]", line) if line.startswith("feature_infos=") else line for line in header.split("\n")
+    ]
+    masked = "\n".join(lines)
+    return masked if trees is None else f"{masked}\nTree=0\n{trees}"
 
 
 @functools.cache

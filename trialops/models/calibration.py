@@ -61,6 +61,19 @@ class Calibration:
         return plain(self)
 
 
+def log_losses(y: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """Negative log likelihood of each outcome, shape (n,), natural log; probabilities are kept 1e-15 from 0 and 1."""
+    import numpy as np
+
+    p = np.clip(p, 1e-15, 1 - 1e-15)
+    return -np.where(y == 1, np.log(p), np.log1p(-p))
+
+
+def log_loss(y: np.ndarray, p: np.ndarray) -> float:
+    """Mean of :func:`log_losses`; lower is better."""
+    return float(log_losses(y, p).mean())
+
+
 def logit(p: np.ndarray) -> np.ndarray:
     """Log odds, probabilities kept 1e-9 away from 0 and 1."""
     import numpy as np

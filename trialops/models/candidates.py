@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trialops.models.booster import without_ranges
+from trialops.models.calibration import log_loss
 from trialops.models.task import Reader, read_yaml
 
 if TYPE_CHECKING:
@@ -231,12 +233,13 @@ def fit_lightgbm(
     """Fit LightGBM for a fixed number of rounds.
 
     Returns:
-        The model in LightGBM's text form.
+        The model in LightGBM's text form, without the extremes of the training set.
     """
     import lightgbm
 
     data = lightgbm.Dataset(x, label=y, feature_name=list(features), free_raw_data=False)
-    return lightgbm.train(lightgbm_params(params, seed), data, num_boost_round=max(rounds, 1)).model_to_string()
+    fitted = lightgbm.train(lightgbm_params(params, seed), data, num_boost_round=max(rounds, 1))
+    return without_ranges(fitted.model_to_string())
 
 
 def cross_validate(
@@ -282,14 +285,6 @@ def cross_validate(
         for (_, part), booster in zip(parts, boosters.boosters, strict=True):
             out[part] = booster.predict(x[part], num_iteration=chosen, num_threads=1)
     return Score(log_loss(y, out), fold_auroc(y, out, folds), chosen, out)
-
-
-def log_loss(y: np.ndarray, p: np.ndarray) -> float:
-    """Mean negative log likelihood, natural log; probabilities are kept 1e-15 away from 0 and 1."""
-    import numpy as np
-
-    p = np.clip(p, 1e-15, 1 - 1e-15)
-    return float(-np.mean(np.where(y == 1, np.log(p), np.log1p(-p))))
 
 
 def fold_auroc(y: np.ndarray, p: np.ndarray, folds: Folds) -> float:

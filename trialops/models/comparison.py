@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from trialops.errors import TrialOpsError
 from trialops.models.bundle import Bundle
 from trialops.models.design_matrix import both_classes, inputs, labels
-from trialops.models.discrimination import Estimate, delong, z_value
+from trialops.models.discrimination import Estimate, delong, p_text, z_value
 from trialops.models.evaluation import BETTER, WORSE, Evaluation, refuse_seen_sites
 from trialops.models.policy import PromotionPolicy
 from trialops.models.record import plain
@@ -251,7 +251,7 @@ def _against(
     margin, gap = policy.non_inferiority_margin, comparison.difference
     text = (
         f"AUROC difference against {comparison.role} {comparison.comparator} {gap}, "
-        f"p = {comparison.p_value:.3f}; "
+        f"{p_text(comparison.p_value)}; "
         f"margin {margin:.3f}, lower bound must exceed {-margin:.3f}"
     )
     if gap.low > -margin:

@@ -51,6 +51,11 @@ def z_value(level: float) -> float:
     return NormalDist().inv_cdf((1 + level) / 2)
 
 
+def p_text(p: float) -> str:
+    """A p-value in words: three decimals, or "p < 0.001"."""
+    return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
+
+
 def wilson(successes: float, total: float, level: float = 0.95) -> Estimate:
     """Proportion with Wilson's score interval (JASA 1927;22:209).
 

@@ -4,7 +4,8 @@ A point estimate of a gap says little in small groups: a group without positives
 and a library that reports 0 for it raises a false alarm or, mirrored, hides a real one. So a group needs a
 minimum of subjects, positives and negatives to be assessed; a gap fails when its whole interval lies above
 the limit, passes when it lies below, and is otherwise "insufficient evidence", which is a result. An
-unassessable group is listed and keeps its attribute from passing.
+unassessable group is listed and keeps its attribute from passing; a declared group without a single subject is
+listed as absent, since nobody has been treated in any way, and blocks only where the policy says so.
 
 Intervals: rates by Wilson. Gaps by a bootstrap stratified by group: resampling the rows of a group is one
 multinomial draw of its four confusion counts (with half a count added to each, so that a rate of 0 or 1 keeps
@@ -27,6 +28,7 @@ from trialops.models.design_matrix import inputs, labels, values
 from trialops.models.discrimination import Estimate, auroc_interval, wilson
 from trialops.models.policy import FairnessPolicy
 from trialops.models.record import plain
+from trialops.pages.page import suppressed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 PASS, FAIL, INSUFFICIENT = "pass", "fail", "insufficient evidence"
 NOT_RECORDED = "NOT RECORDED"
+ABSENT = "no held-out subjects"
 ERROR_RATES = ("true_positive_rate", "false_positive_rate")
 
 
@@ -71,6 +74,11 @@ class GroupRow:
     selection_rate: Estimate
     auroc: Estimate
     calibration_in_the_large: Estimate
+
+    @property
+    def absent(self) -> bool:
+        """Whether nobody belongs to the group."""
+        return self.n == 0
 
 
 @dataclass(frozen=True)
@@ -250,7 +258,7 @@ def _group_row(
         positives=positives,
         negatives=negatives,
         assessable=not missing,
-        why_not=", ".join(missing),
+        why_not=", ".join(missing) if n else ABSENT,
         prevalence=prevalence,
         true_positive_rate=rate("true_positive_rate", hit, positives),
         false_positive_rate=rate("false_positive_rate", alarm, negatives),
@@ -305,9 +313,18 @@ def _gaps(cells: np.ndarray, policy: FairnessPolicy, seed: list[int]) -> tuple[G
     return tuple(gaps)
 
 
+def why_not(row: GroupRow) -> str:
+    """Why a group cannot be assessed, as a page may say it: of a handful of subjects no counts are told."""
+    return row.why_not if row.n == suppressed(row.n) else f"{suppressed(row.n)} subjects"
+
+
 def _attribute_verdict(rows: Sequence[GroupRow], gaps: Sequence[Gap], policy: FairnessPolicy) -> tuple[str, str]:
-    unassessable = [row for row in rows if not row.assessable]
-    listed = f"{len(unassessable)} of {len(rows)} groups not assessable" if unassessable else ""
+    present, absent = [row for row in rows if not row.absent], [row for row in rows if row.absent]
+    unassessable = [row for row in present if not row.assessable]
+    parts = [f"{len(unassessable)} of {len(present)} groups not assessable"] if unassessable else []
+    if absent:
+        parts.append(f"no subjects in {', '.join(row.level for row in absent)}")
+    listed = "; ".join(parts)
     failed = [gap for gap in gaps if gap.verdict == FAIL]
     if failed:
         words = ", ".join(f"{g.metric} gap {g.estimate} above {g.limit:.2f}" for g in failed)
@@ -321,7 +338,9 @@ def _attribute_verdict(rows: Sequence[GroupRow], gaps: Sequence[Gap], policy: Fa
     words = f"equalized_odds gap {odds.estimate}, limit {odds.limit:.2f}"
     if listed:
         words += f"; {listed}"
-    blocked = bool(unassessable) and policy.unassessable_groups == "insufficient"
+    blocked = (bool(unassessable) and policy.unassessable_groups == "insufficient") or (
+        bool(absent) and policy.absent_groups == "insufficient"
+    )
     return (PASS if all(gap.verdict == PASS for gap in gaps) and not blocked else INSUFFICIENT), words
 
 

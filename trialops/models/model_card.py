@@ -6,8 +6,11 @@ asks of a prediction model. A pure function: nothing is read, nothing is written
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from trialops.models.discrimination import p_text
+from trialops.models.fairness import why_not
 from trialops.models.record import plain
 
 if TYPE_CHECKING:
@@ -15,8 +18,6 @@ if TYPE_CHECKING:
     from trialops.models.comparison import Comparison, Decision
     from trialops.models.evaluation import Evaluation
     from trialops.models.fairness import FairnessReport
-    from trialops.models.search import SearchResult
-    from trialops.models.split import SiteSplit
     from trialops.models.task import Task
 
 Item = dict[str, Any]
@@ -29,10 +30,10 @@ def model_card(
     evaluation: Evaluation,
     fairness: FairnessReport,
     *,
-    split: SiteSplit | None = None,
-    search: SearchResult | None = None,
+    search: Mapping[str, Any] | None = None,
     comparison: Comparison | None = None,
     decision: Decision | None = None,
+    created_by: str = "",
 ) -> dict[str, Any]:
     """Assemble a model card.
 
@@ -41,10 +42,11 @@ def model_card(
         bundle: The model.
         evaluation: It on held-out sites.
         fairness: Its audit.
-        split: Which sites were held out.
-        search: How it was found.
+        search: Document of the search: how it was found, on which table, with which split.
         comparison: It against the model in use or the baseline.
         decision: What the policy made of it.
+        created_by: The run that made it. The bundle does not say: the same data and seed give the same bundle,
+            whichever run trains it.
 
     Returns:
         `title`, `digest` and `sections`: a list of {key, title, items}, each item {name, value, text}. Values
@@ -52,8 +54,8 @@ def model_card(
     """
     sections = [
         ("intended_use", "Intended use", _intended_use(task)),
-        ("model", "Model", _model(bundle, search)),
-        ("data", "Data", _data(bundle, evaluation, split)),
+        ("model", "Model", _model(bundle, search, created_by or bundle.created_by)),
+        ("data", "Data", _data(bundle, evaluation, search)),
         ("performance", "Performance on held-out sites", _performance(evaluation, comparison)),
         ("fairness", "Fairness", _fairness(fairness)),
         ("limits", "Limits", _limits(task, bundle, evaluation, fairness)),
@@ -104,26 +106,26 @@ def _intended_use(task: Task) -> list[Item]:
     return items
 
 
-def _model(bundle: Bundle, search: SearchResult | None) -> list[Item]:
+def _model(bundle: Bundle, search: Mapping[str, Any] | None, created_by: str) -> list[Item]:
     items = [
         _item("Family", bundle.kind),
         _item("Inputs", bundle.features, ", ".join(bundle.features)),
         _item("Hyperparameters", bundle.params, ", ".join(f"{k} = {v:.4g}" for k, v in bundle.params.items())),
         _item("Decision threshold", bundle.threshold),
-        _item("Created by", bundle.created_by, bundle.created_by or "not recorded"),
+        _item("Created by", created_by, created_by or "not recorded"),
     ]
     if search is not None:
         text = (
-            f"{search.trials.height} configurations fixed in advance; cross-validated log loss "
-            f"{search.log_loss:.3f} "
-            f"(prespecified model {search.baseline_log_loss:.3f})"
+            f"{len(search['trials'])} configurations fixed in advance; cross-validated log loss "
+            f"{search['log_loss']:.3f} (prespecified model {search['baseline_log_loss']:.3f})"
         )
-        items.append(_item("Search", {"log_loss": search.log_loss, "baseline": search.baseline_log_loss}, text))
+        items.append(_item("Search", {"log_loss": search["log_loss"], "baseline": search["baseline_log_loss"]}, text))
+        items += [_item("Search", note) for note in search["notes"] if note not in bundle.notes]
     return items
 
 
-def _data(bundle: Bundle, evaluation: Evaluation, split: SiteSplit | None) -> list[Item]:
-    training = bundle.training
+def _data(bundle: Bundle, evaluation: Evaluation, search: Mapping[str, Any] | None) -> list[Item]:
+    training = {**bundle.training, **(search["training"] if search else {}), "rows": bundle.training.get("rows")}
     items = [
         _item(
             "Trained on",
@@ -140,10 +142,15 @@ def _data(bundle: Bundle, evaluation: Evaluation, split: SiteSplit | None) -> li
         digest = str(training.get("digest"))[:12]
         text = f"{training['table']} version {training.get('version')}, digest {digest}"
         items.append(_item("Table", training["table"], text))
-    if split is not None:
-        items.append(
-            _item("Hold-out", split.share, f"{split.share:.0%} of subjects, by whole sites, seed {split.seed}")
+    if search is not None:
+        split = search["split"]
+        train, held = split["train"], split["held_out"]
+        text = (
+            f"{split['share']:.0%} of subjects, by whole sites: {held['sites']} sites, {held['subjects']} subjects and "
+            f"{held['events']} events held out; {train['sites']} sites, {train['subjects']} subjects and "
+            f"{train['events']} events to learn from"
         )
+        items.append(_item("Hold-out", split, text))
     return items
 
 
@@ -167,7 +174,7 @@ def _performance(evaluation: Evaluation, comparison: Comparison | None) -> list[
         _item("Net benefit", evaluation.decision_curve.useful_share, useful),
     ]
     if comparison is not None:
-        text = f"AUROC difference {comparison.difference}, p = {comparison.p_value:.3f}"
+        text = f"AUROC difference {comparison.difference}, {p_text(comparison.p_value)}"
         items.append(_item(f"Against {comparison.role} {comparison.comparator}", comparison.difference, text))
     return items
 
@@ -182,7 +189,7 @@ def _fairness(fairness: FairnessReport) -> list[Item]:
     for report in fairness.attributes:
         items.append(_item(report.attribute, report, f"{report.verdict}: {report.reason}"))
         items += [
-            _item(f"{report.attribute} {row.level}", row.n, f"not assessable: {row.why_not}")
+            _item(f"{report.attribute} {row.level}", row.n, f"not assessable: {why_not(row)}")
             for row in report.groups
             if not row.assessable
         ]

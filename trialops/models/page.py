@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from trialops.models.discrimination import p_text
 from trialops.models.evaluation import BETTER, WORSE
-from trialops.pages import Facts, Figure, Page, Section, Table, Text, Tone, Verdict, plots
+from trialops.models.fairness import why_not
+from trialops.pages import Facts, Figure, Page, Section, Table, Text, Tone, Verdict, plots, suppressed
 
 if TYPE_CHECKING:
     from trialops.models.calibration import Calibration
     from trialops.models.comparison import Comparison
     from trialops.models.discrimination import Estimate
     from trialops.models.evaluation import Evaluation
-    from trialops.models.fairness import FairnessReport
+    from trialops.models.fairness import FairnessReport, GroupRow
     from trialops.models.net_benefit import DecisionCurve
     from trialops.models.policy import FairnessPolicy
     from trialops.models.release import Release
@@ -34,7 +36,11 @@ def search_page(result: SearchResult) -> Page:
     """Trials and the winner; everything here was measured on the training sites alone."""
     shown = ("number", "kind", "log_loss", "auroc", "rounds")
     trials = result.trials.sort("log_loss").select(name for name in shown if name in result.trials.columns)
-    folds = [(", ".join(fold.sites), fold.n, fold.events, fold.log_loss, fold.auroc) for fold in result.folds]
+    folds = [
+        (", ".join(fold.sites), suppressed(fold.n), fold.events if fold.n == suppressed(fold.n) else None)
+        + (fold.log_loss, fold.auroc)
+        for fold in result.folds
+    ]
     return Page(
         "Model search",
         [
@@ -102,7 +108,6 @@ def evaluation_page(model: Evaluation, baseline: Evaluation, against: Comparison
 
 def _question(model: Evaluation, baseline: Evaluation, against: Comparison, rows: Sequence[Sequence[Any]]) -> Section:
     areas = [("model", model.auroc), ("baseline", baseline.auroc)]
-    p_value = f"p = {against.p_value:.3f}" if against.p_value >= 0.001 else "p < 0.001"
     plot = plots.intervals(
         [name for name, _ in areas],
         [area.value for _, area in areas],
@@ -115,7 +120,10 @@ def _question(model: Evaluation, baseline: Evaluation, against: Comparison, rows
         "Is it better than chance, and than the baseline?",
         [
             Text(model.sentence()),
-            Text(f"Against the baseline on the same subjects the AUROC differs by {against.difference}, {p_value}."),
+            Text(
+                f"Against the baseline on the same subjects the AUROC differs by {against.difference}, "
+                f"{p_text(against.p_value)}."
+            ),
             Figure(plot),
             Table(("measure", "model", "95 % interval", "baseline", "95 % interval"), rows),
         ],
@@ -148,8 +156,20 @@ def _net_benefit(found: DecisionCurve) -> Section:
 
 
 def _sites(model: Evaluation) -> Table:
-    rows = [(s.site, s.n, s.events, s.expected, s.observed_to_expected) for s in model.by_site]
-    return Table(("site", "subjects", "events", "expected", "observed / expected"), rows)
+    """Sites large enough to show, and the others as one row."""
+    rows: list[tuple[Any, ...]] = [
+        (s.site, s.n, s.events, s.expected, s.observed_to_expected) for s in model.by_site if s.n == suppressed(s.n)
+    ]
+    small = [s for s in model.by_site if s.n != suppressed(s.n)]
+    if small:
+        n, events = sum(s.n for s in small), sum(s.events for s in small)
+        expected = sum(s.n * s.expected for s in small)
+        name = f"smaller sites ({len(small)})"
+        if n == suppressed(n):
+            rows.append((name, n, events, expected / n, events / expected if expected > 0 else None))
+        else:
+            rows.append((name, suppressed(n), None, None, None))
+    return Table(("site", "subjects", "events", "mean prediction", "observed / expected"), rows)
 
 
 def fairness_page(report: FairnessReport, policy: FairnessPolicy) -> Page:
@@ -157,19 +177,7 @@ def fairness_page(report: FairnessReport, policy: FairnessPolicy) -> Page:
     sections = []
     for part in report.attributes:
         gaps = [(gap.metric.replace("_", " "), *_cells(gap.estimate), gap.limit, gap.verdict) for gap in part.gaps]
-        groups = [
-            (
-                row.level,
-                row.n,
-                row.positives,
-                row.negatives,
-                str(row.true_positive_rate),
-                str(row.false_positive_rate),
-                str(row.ppv),
-                "yes" if row.assessable else f"no: {row.why_not}",
-            )
-            for row in part.groups
-        ]
+        groups = [_group(row) for row in part.groups]
         sections.append(
             Section(
                 part.attribute.replace("_", " "),
@@ -200,6 +208,22 @@ def fairness_page(report: FairnessReport, policy: FairnessPolicy) -> Page:
     )
 
 
+def _group(row: GroupRow) -> tuple[Any, ...]:
+    """A row of the group table; of a handful of subjects it tells only that they are few."""
+    if row.absent or row.n != suppressed(row.n):
+        return row.level, suppressed(row.n), *[None] * 5, f"no: {why_not(row)}"
+    return (
+        row.level,
+        row.n,
+        row.positives,
+        row.negatives,
+        str(row.true_positive_rate),
+        str(row.false_positive_rate),
+        str(row.ppv),
+        "yes" if row.assessable else f"no: {why_not(row)}",
+    )
+
+
 def decision_page(release: Release) -> Page:
     """The comparison and every rule that was read, met or not."""
     gap, other = release.comparison.difference, release.comparison
@@ -210,8 +234,8 @@ def decision_page(release: Release) -> Page:
             Text("A signature is all that is missing. An approver signs this evidence with: trialops approve <run>.")
         )
         items.append(Text(f"SHA-256 of the evidence: {release.to_sign}", quiet=True))
-    for approval in release.approvals:
-        items.append(Text(f"Approved by {approval['printed_name']} ({approval['user_id']}), {approval['at']}."))
+    for verb, signatures in (("Approved", release.approvals), ("Rejected", release.objections)):
+        items += [Text(f"{verb} by {s['printed_name']} ({s['user_id']}), {s['at']}.") for s in signatures]
     return Page(
         "Comparison and decision",
         [

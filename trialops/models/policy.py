@@ -62,6 +62,7 @@ class FairnessPolicy:
         min_negatives: Fewest non-events in it.
         unassessable_groups: "insufficient": an attribute with an unassessable group cannot pass; "list": it
             can, the group is only listed.
+        absent_groups: The same choice for a declared group nobody of the held-out subjects belongs to.
         limits: Largest gap for each of `GAPS`.
         digest: SHA-256 of the policy's content.
     """
@@ -74,6 +75,7 @@ class FairnessPolicy:
     min_positives: int
     min_negatives: int
     unassessable_groups: str
+    absent_groups: str
     limits: Mapping[str, float]
     digest: str
 
@@ -145,6 +147,7 @@ def load_fairness_policy(source: str | Path = "fairness") -> FairnessPolicy:
         min_positives=top.whole("min_positives", 1),
         min_negatives=top.whole("min_negatives", 1),
         unassessable_groups=top.choice("unassessable_groups", ("insufficient", "list")),
+        absent_groups=top.choice("absent_groups", ("insufficient", "list")),
         limits={gap: limits.number(gap, 0.0, 1.0) for gap in GAPS},
         digest=digest,
     )

@@ -1,7 +1,8 @@
 """The release of a model: decide, register, conclude; every call may be repeated and leaves the same state.
 
 A decision that waits only for a person is a state of its own: the approver signs exactly the evidence (model,
-evaluation, fairness, comparison) by its digest, and the next run, which recomputes none of it, goes on.
+evaluation, fairness, comparison) by its digest, and the next run, which recomputes none of it, goes on. A person
+who rejects the evidence keeps the model out, whatever the policy and other signatures say.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from trialops.errors import TrialOpsError
 from trialops.models.bundle import Bundle
 from trialops.models.comparison import Comparison, Decision, compare, decide
 from trialops.models.evaluation import Evaluation
+from trialops.models.evidence import check_evidence
 from trialops.models.fairness import FairnessReport
 from trialops.models.policy import PromotionPolicy, load_promotion_policy
 from trialops.models.record import restore
+from trialops.stores.promotion import Kept
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,12 +31,12 @@ if TYPE_CHECKING:
     from trialops.stores.context import Step
     from trialops.stores.objects import ObjectStore
     from trialops.stores.refs import Snapshot
-    from trialops.stores.registry import Registered
+    from trialops.stores.registry import Decided, Registered
 
 RECORD_KIND = "model release"
 DECIDING_STEP = "compare-with-champion"
-APPROVED = "approved"
 SERVING_PACKAGES = ("lightgbm", "numpy")
+KEPT: dict[str, Kept] = {"hold": "hold", "reject": "reject", "unchanged": "unchanged"}
 STATES = {
     "promote": "promoted",
     "rollback": "rolled back",
@@ -50,11 +53,14 @@ class Release:
     Attributes:
         comparison: The model against the champion, or the baseline while there is none.
         decision: The action by the policy alone, with every rule.
-        action: What happens: the policy's action, or ``promote`` where the only rule not met waits for a signature
-            and an approver has signed.
+        action: What happens: the policy's action; ``promote`` where the only rule not met waits for a signature
+            and an approver has signed; ``hold`` instead of ``promote`` where a person has rejected the evidence.
         waits: Whether a signature is all that is missing.
         to_sign: SHA-256 of the evidence an approver signs.
-        approvals: Signatures that hold on that digest.
+        approvals: Approving signatures that hold on that digest.
+        objections: Rejecting signatures that hold on that digest.
+        champion: The model in use it was compared with, as "version:digest", or "none".
+        training: Digest of the training set.
     """
 
     comparison: Comparison
@@ -63,6 +69,9 @@ class Release:
     waits: bool
     to_sign: str
     approvals: tuple[dict[str, Any], ...]
+    objections: tuple[dict[str, Any], ...]
+    champion: str
+    training: str
     promotion_policy: PromotionPolicy
 
     def as_dict(self) -> dict[str, Any]:
@@ -72,6 +81,9 @@ class Release:
             "decision": {**self.decision.as_dict(), "action": self.action, "by_policy": self.decision.action},
             "to_sign": self.to_sign,
             "approvals": list(self.approvals),
+            "objections": list(self.objections),
+            "champion": self.champion,
+            "training": self.training,
         }
 
     def numbers(self) -> dict[str, Any]:
@@ -85,6 +97,7 @@ class Release:
             "difference_high": gap.high,
             "not_met": "; ".join(reason.rule for reason in self.decision.reasons if not reason.met),
             "approvals": len(self.approvals),
+            "objections": len(self.objections),
             "waits_for_signature": self.waits,
             "to_sign": self.to_sign,
         }
@@ -96,8 +109,8 @@ class Release:
 
 def champion_folder(run: Step, task: str, champion: str) -> Path | None:
     """Bundle folder of the champion named ``version:digest``; None for ``none``."""
-    version, _, digest = champion.partition(":")
-    if not digest:
+    version, digest = _version(champion), champion.partition(":")[2]
+    if version is None:
         return None
     folder = run.registry.fetch(task, version, run.workdir / "champion")
     found = Bundle.load(folder).digest
@@ -123,11 +136,12 @@ def decide_release(
     model: Bundle,
     other: Bundle,
     *,
+    training: Snapshot,
     evaluation: Mapping[str, Any],
     fairness: Mapping[str, Any],
     champion: str,
 ) -> Release:
-    """Compare on the same subjects, apply the policy, look for the approver's signature.
+    """Compare on the same subjects, apply the policy, look for signatures.
 
     Args:
         run: The step.
@@ -135,10 +149,15 @@ def decide_release(
         held_out: Held-out part of the training set.
         model: The new model.
         other: The champion, or the baseline.
+        training: The training set the held-out part belongs to.
         evaluation: Document of the evaluation step.
         fairness: Document of the fairness step.
         champion: "version:digest" or "none".
+
+    Raises:
+        TrialOpsError: Evaluation and fairness audit are not of this model and training set.
     """
+    check_evidence(model, training, evaluation=evaluation, fairness=fairness)
     policy = load_promotion_policy()
     role = "baseline" if champion == "none" else "champion"
     comparison = compare(model, other, held_out, role=role)
@@ -154,26 +173,40 @@ def decide_release(
             "policy": policy.digest,
         }
     )
-    approvals = _approvals(run, task.name, to_sign)
+    approvals, objections = _signed(run, task.name, to_sign)
     by_signature = (
         decision.action == "hold"
         and policy.fairness_insufficient == "hold_for_signature"
         and {reason.rule for reason in decision.reasons if not reason.met} == {"fair"}
     )
     action = "promote" if by_signature and approvals else decision.action
-    return Release(comparison, decision, action, by_signature and not approvals, to_sign, approvals, policy)
+    if action == "promote" and objections:
+        action = "hold"
+    return Release(
+        comparison=comparison,
+        decision=decision,
+        action=action,
+        waits=by_signature and not approvals and not objections,
+        to_sign=to_sign,
+        approvals=approvals,
+        objections=objections,
+        champion=champion,
+        training=training.digest,
+        promotion_policy=policy,
+    )
 
 
-def _approvals(run: Step, task: str, digest: str) -> tuple[dict[str, Any], ...]:
-    """Approving signatures on exactly this evidence, each verified."""
+def _signed(run: Step, task: str, digest: str) -> tuple[tuple[dict[str, Any], ...], tuple[dict[str, Any], ...]]:
+    """Who approves and who rejects exactly this evidence, each signature verified."""
+    from trialops.governance.approval import approvals_and_objections
     from trialops.governance.signatures import Signatures
 
-    signatures = Signatures(run.engine, run.vault)
-    return tuple(
-        {key: value for key, value in asdict(signature).items() if key != "signature"}
-        for signature in signatures.of(RECORD_KIND, task)
-        if signature.digest == digest and signature.meaning == APPROVED and signatures.verify(signature, digest)
+    standing = approvals_and_objections(Signatures(run.engine, run.vault), RECORD_KIND, task, digest)
+    approvals, objections = (
+        tuple({key: value for key, value in asdict(signature).items() if key != "signature"} for signature in part)
+        for part in standing
     )
+    return approvals, objections
 
 
 def evidence_to_sign(objects: ObjectStore, run_id: str) -> tuple[str, str]:
@@ -210,13 +243,18 @@ def register(
     fairness: Mapping[str, Any],
     comparison: Mapping[str, Any],
 ) -> Registered:
-    """Put the model into the registry with its figures and where it came from."""
+    """Put the model into the registry with its figures and where it came from.
+
+    Raises:
+        TrialOpsError: The documents are not of this model and training set.
+    """
     from importlib.metadata import version
 
     from trialops.version import code_version
 
     judged = evaluation["model"]
     loaded = Bundle.load(bundle)
+    check_evidence(loaded, training, evaluation=evaluation, fairness=fairness, comparison=comparison)
     return run.registry.log(
         bundle,
         name=task,
@@ -246,21 +284,31 @@ def conclude(run: Step, task: str, version: str, outcome: str, comparison: Mappi
 
     Returns:
         state ("promoted", "rolled back", "held", "rejected", "unchanged"), version, champion in service and reason.
+
+    Raises:
+        TrialOpsError: To promote, but another model than the one compared with is in use by now; nothing has
+            changed then.
     """
-    decision = comparison["decision"]
-    not_met = [reason["text"] for reason in decision["reasons"] if not reason["met"]]
-    common = {"decision": decision, "actor": run.settings.who, "run_id": run.run_id, "engine": run.engine}
-    registry = run.registry
+    decision, registry = comparison["decision"], run.registry
+    decided: Decided = {
+        "reason": _reason(outcome, comparison),
+        "decision": decision,
+        "actor": run.settings.who,
+        "run_id": run.run_id,
+        "engine": run.engine,
+    }
     if outcome == "promote":
-        reason = "every rule met and the canary passed" if not not_met else "approved by signature; the canary passed"
-        registry.promote(task, version, reason=reason, **common)
+        registry.promote(task, version, expected_from=_version(comparison["champion"]), **decided)
     elif outcome == "rollback":
-        reason = "the canary failed"
-        registry.rollback(task, version, reason=reason, **common)
+        registry.rollback(task, version, **decided)
+    elif outcome in KEPT:
+        registry.keep(task, version, KEPT[outcome], **decided)
     else:
-        reason = "; ".join(not_met) or "the model in use stays"
-        if outcome == "hold":
-            registry.hold(task, version, reason=reason, **common)
+        raise TrialOpsError(
+            f"{outcome!r} is not an outcome of a release",
+            where=f"model {task}",
+            fix=f"Pass one of {', '.join(STATES)}.",
+        )
     champion = registry.by_alias(task, "champion")
     return {
         "state": STATES[outcome],
@@ -268,8 +316,25 @@ def conclude(run: Step, task: str, version: str, outcome: str, comparison: Mappi
         "version": version,
         "champion": str(champion.version) if champion else "none",
         "champion_digest": champion.digest if champion else "",
-        "reason": reason,
+        "reason": decided["reason"],
     }
+
+
+def _version(champion: str) -> str | None:
+    """The version in "version:digest"; None for "none"."""
+    version, _, digest = champion.partition(":")
+    return version if digest else None
+
+
+def _reason(outcome: str, comparison: Mapping[str, Any]) -> str:
+    """Why the release ended so, in words."""
+    not_met = [reason["text"] for reason in comparison["decision"]["reasons"] if not reason["met"]]
+    if outcome == "promote":
+        return "approved by signature; the canary passed" if not_met else "every rule met and the canary passed"
+    if outcome == "rollback":
+        return "the canary failed"
+    objected = [f"rejected by signature of {signature['printed_name']}" for signature in comparison["objections"]]
+    return "; ".join([*objected, *not_met]) or "the model in use stays"
 
 
 def _digest(content: Mapping[str, Any]) -> str:

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from trialops.errors import TrialOpsError
 from trialops.models.bundle import Bundle
+from trialops.models.calibration import log_loss
 from trialops.models.candidates import (
     BASELINE_PARAMS,
     SPACE,
@@ -36,7 +37,6 @@ from trialops.models.candidates import (
     draw,
     fit_lightgbm,
     fit_logistic,
-    log_loss,
     usable_features,
 )
 from trialops.models.design_matrix import inputs, labels, values
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from trialops.models.task import Task
 
 BACKENDS = ("ray", "inprocess")
+_PASSING = ("bundle", "baseline", "backend", "seconds")
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,9 @@ class SearchResult:
     notes: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """The result as JSON values."""
-        return plain(self)
+        """What was found, as JSON values; where and how fast it ran is left out, since it must not matter."""
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in _PASSING}
+        return plain(found)
 
 
 def search(
@@ -135,7 +137,7 @@ def search(
             the same data, task, trials, seed and storage.
         progress: Called with a message and the fraction done.
         training: Reference of the training set (table, version, digest), kept in the bundle.
-        created_by: Run id, kept in the bundle.
+        created_by: Run id, kept in the bundle; leave it out where the same data must give the same bundle.
         workers: Trials at a time.
         ray_address: Ray cluster to join; None starts a local Ray.
         space: YAML file of the search space.

@@ -1,15 +1,15 @@
 """Hold-out and cross-validation by whole sites.
 
-A model that has seen a site's other subjects is flattered on that site, so a site is never on both sides.
-Sites are ordered by a keyed hash of their id, and the hold-out is a prefix of that order: when sites or
-subjects are added later, the order stays, so a site held out once tends to stay held out. `keep` makes that
-certain.
+A model that has seen a site's other subjects is flattered on that site, so a site is never on both sides. That
+holds over time too: a site once learnt from or once held out keeps that role for good (`roles`), so that any
+earlier model can be compared with any later one on subjects neither has seen. Sites without a role are ordered
+by a keyed hash of their id, and a prefix of that order joins the hold-out.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,11 @@ from trialops.models.record import plain
 if TYPE_CHECKING:
     import numpy as np
 
-    from trialops.models.task import Task
+    from trialops.models.task import SplitPlan, Task
 
 ATTEMPTS = 500
+#: Roles of a site, and of its subjects.
+TRAIN, HELD_OUT = "train", "held out"
 
 
 @dataclass(frozen=True)
@@ -123,23 +125,23 @@ def _site_table(frame: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
     return names, np.bincount(index), np.bincount(index, weights=y).astype(int), index
 
 
-def split_sites(frame: Any, task: Task, *, seed: int = 0, keep: Collection[str] = ()) -> SiteSplit:
+def split_sites(frame: Any, task: Task, *, seed: int = 0, roles: Mapping[str, str] | None = None) -> SiteSplit:
     """Hold out whole sites.
 
     Args:
         frame: Training set, one row per subject: `subject_id`, `site_id`, `label`.
         task: Gives the wanted share and its tolerance.
-        seed: Seed of the order of sites. The result depends on seed, site ids, counts and labels; never on
-            row order.
-        keep: Sites that an earlier split held out; they stay held out, so a champion is never judged on its
-            own data.
+        seed: Seed of the order of sites without a role. The result depends on seed, roles, site ids, counts and
+            labels; never on row order.
+        roles: Site -> `TRAIN` or `HELD_OUT` of sites that have played a part before. They keep it; the other
+            sites are assigned so that the share comes near the wanted one.
 
     Returns:
         The split, with both classes on both sides.
 
     Raises:
-        TrialOpsError: No rows, one class, fewer than two sites, or no division has both classes on both
-        sides.
+        TrialOpsError: No rows, one class, fewer than two sites, or no division that respects the roles has both
+        classes on both sides.
     """
     import numpy as np
 
@@ -151,39 +153,36 @@ def split_sites(frame: Any, task: Task, *, seed: int = 0, keep: Collection[str] 
             fix="Add sites, or wait until a second site has enrolled.",
         )
     plan, total = task.split, int(rows.sum())
-    kept = np.isin(names, list(keep))
+    role = np.array([(roles or {}).get(str(name), "") for name in names])
+    free = np.flatnonzero(role == "")
     best: tuple[float, int, np.ndarray] | None = None
-    for attempt in range(ATTEMPTS):
-        order = np.array(sorted(range(len(names)), key=lambda i: (not kept[i], _rank(seed, attempt, str(names[i])))))
-        held_rows, held_events = np.cumsum(rows[order])[:-1], np.cumsum(events[order])[:-1]
-        feasible = (held_events > 0) & (held_events < held_rows)
-        feasible &= (events.sum() - held_events > 0) & (events.sum() - held_events < total - held_rows)
-        feasible &= np.arange(1, len(names)) >= kept.sum()
+    for attempt in range(ATTEMPTS if len(free) else 1):
+        order = np.array(sorted(free, key=lambda i: _rank(seed, attempt, str(names[i]))), dtype=int)
+        # Row k of the choices: the sites held out before, and the first k of those without a role.
+        held_rows = rows[role == HELD_OUT].sum() + np.concatenate([[0], np.cumsum(rows[order])])
+        held_events = events[role == HELD_OUT].sum() + np.concatenate([[0], np.cumsum(events[order])])
+        feasible = _both(held_rows, held_events) & _both(total - held_rows, events.sum() - held_events)
         if not feasible.any():
             continue
         distance = np.where(feasible, np.abs(held_rows / total - plan.hold_out_share), np.inf)
         size = int(distance.argmin())
         if best is None or distance[size] < best[0]:
-            best = (float(distance[size]), attempt, order[: size + 1])
+            best = (float(distance[size]), attempt, order[:size])
         if best[0] <= plan.tolerance:
             break
     if best is None:
+        best = _smallest(rows, events, role, plan.hold_out_share)
+    if best is None:
+        fixed = f" {len(names) - len(free)} of them have a role from earlier runs." if len(free) < len(names) else ""
         raise TrialOpsError(
             f"No division of the {len(names)} sites leaves both outcomes on both sides "
-            f"({int(events.sum())} events in {total} subjects).",
+            f"({int(events.sum())} events in {total} subjects).{fixed}",
             where="training set, columns site_id and label",
-            fix="Wait for more outcomes, or hold out other sites.",
+            fix="Wait for more outcomes or more sites.",
         )
-    held = np.zeros(len(names), dtype=bool)
+    held = role == HELD_OUT
     held[best[2]] = True
     share = float(rows[held].sum() / total)
-    notes = []
-    if best[0] > plan.tolerance:
-        notes.append(
-            f"Held-out share {share:.3f} is outside {plan.hold_out_share:.2f} ± {plan.tolerance:.2f}: sites are whole."
-        )
-    if kept.any():
-        notes.append(f"{int(kept.sum())} sites stay held out from an earlier split.")
     return SiteSplit(
         seed=seed,
         attempt=best[1],
@@ -194,8 +193,51 @@ def split_sites(frame: Any, task: Task, *, seed: int = 0, keep: Collection[str] 
         train_events=int(events[~held].sum()),
         held_out_events=int(events[held].sum()),
         share=share,
-        notes=tuple(notes),
+        notes=_notes(share, plan, int((role == TRAIN).sum()), int((role == HELD_OUT).sum()), len(free)),
     )
+
+
+def _both(rows: np.ndarray, events: np.ndarray) -> np.ndarray:
+    """Where both outcomes are present."""
+    both: np.ndarray = (events > 0) & (events < rows)
+    return both
+
+
+def _smallest(
+    rows: np.ndarray, events: np.ndarray, role: np.ndarray, wanted: float
+) -> tuple[float, int, np.ndarray] | None:
+    """The best hold-out that adds one or two sites to those held out before; None when no division can serve.
+
+    A hold-out that serves needs at most one site for each outcome; without its other sites it still serves, and
+    what remains to learn from only grows. So when no pair serves, nothing does.
+    """
+    import numpy as np
+
+    free = np.flatnonzero(role == "")
+    first, second = (free[k] for k in np.triu_indices(len(free)))
+    twice = first == second
+    held_rows = rows[role == HELD_OUT].sum() + rows[first] + np.where(twice, 0, rows[second])
+    held_events = events[role == HELD_OUT].sum() + events[first] + np.where(twice, 0, events[second])
+    feasible = _both(held_rows, held_events) & _both(rows.sum() - held_rows, events.sum() - held_events)
+    if not feasible.any():
+        return None
+    distance = np.where(feasible, np.abs(held_rows / rows.sum() - wanted), np.inf)
+    pick = int(distance.argmin())
+    return float(distance[pick]), ATTEMPTS, np.unique([first[pick], second[pick]])
+
+
+def _notes(share: float, plan: SplitPlan, trained: int, held: int, free: int) -> tuple[str, ...]:
+    notes = []
+    outside = abs(share - plan.hold_out_share) > plan.tolerance
+    if outside:
+        why = "sites keep their role from earlier runs" if trained or held else "sites are whole"
+        notes.append(f"Held-out share {share:.3f} is outside {plan.hold_out_share:.2f} ± {plan.tolerance:.2f}: {why}.")
+    if trained or held:
+        notes.append(
+            f"{held} sites stay held out and {trained} stay in training from earlier runs; {free} are new or had no "
+            "subject in the set before."
+        )
+    return tuple(notes)
 
 
 def site_folds(frame: Any, task: Task, *, seed: int = 0) -> Folds:

@@ -18,7 +18,13 @@ THRESHOLD_RULES = ("youden", "prevalence", "fixed")
 
 @dataclass(frozen=True)
 class Population:
-    """Who is predicted."""
+    """Who is predicted: treated subjects who are in the trial at the landmark, and more where it says so.
+
+    Attributes:
+        description: In words, for pages and the model card.
+        randomised: Whether only randomised subjects count; false for a trial without randomisation.
+        on_treatment_at_landmark: Whether exposure must not have ended before the landmark.
+    """
 
     description: str
     randomised: bool
@@ -27,10 +33,15 @@ class Population:
 
 @dataclass(frozen=True)
 class Label:
-    """What is predicted: 1 when the disposition row says anything but a completed term."""
+    """What is predicted: 1 when the disposition event in DS says anything but a completed term.
+
+    Attributes:
+        description: In words.
+        category: DSCAT of disposition events.
+        completed_terms: DSDECOD of those who completed.
+    """
 
     description: str
-    domain: str
     category: str
     completed_terms: tuple[str, ...]
 
@@ -61,7 +72,9 @@ class Task:
         title: Name for people.
         entity: Feast entity, "subject".
         landmark_day: Last study day whose data may be used.
-        horizon_day: Last study day on which the label may happen; None is the end of planned treatment.
+        horizon_day: Last study day on which the label may happen; None is the end of treatment, whenever it comes.
+        planned_end_day: Last study day of planned treatment; needed where horizon_day is None.
+        reporting_days: Days after the outcome window in which an outcome of its last day gets into the data.
         blinded: Whether arm, dose and treatment are banned from the features.
         population: Who is predicted.
         label: What is predicted.
@@ -78,6 +91,8 @@ class Task:
     entity: str
     landmark_day: int
     horizon_day: int | None
+    planned_end_day: int | None
+    reporting_days: int
     blinded: bool
     population: Population
     label: Label
@@ -87,6 +102,23 @@ class Task:
     split: SplitPlan
     threshold: ThresholdPlan
     decision_thresholds: tuple[float, float]
+
+    @property
+    def window_end_day(self) -> int:
+        """Last study day of the outcome window: the horizon, else the end of planned treatment."""
+        end = self.horizon_day if self.horizon_day is not None else self.planned_end_day
+        if end is None:
+            raise TrialOpsError(
+                "The task says neither a horizon nor when planned treatment ends.",
+                where=f"task {self.name}, key planned_end_day",
+                fix="Give one of them: it decides from when on a subject's outcome counts as known.",
+            )
+        return end
+
+    @property
+    def settled_day(self) -> int:
+        """Study day by which the outcome of a subject is in the data, whatever it is."""
+        return self.window_end_day + self.reporting_days
 
     @property
     def group_columns(self) -> dict[str, str]:
@@ -231,6 +263,8 @@ def load_task(source: str | Path = "withdrawal") -> Task:
         entity=top.get("entity", str),
         landmark_day=top.whole("landmark_day", 1),
         horizon_day=top.whole("horizon_day", 1, optional=True),
+        planned_end_day=top.whole("planned_end_day", 1, optional=True),
+        reporting_days=top.whole("reporting_days", 0, 365),
         blinded=top.get("blinded", bool),
         population=Population(
             population.get("description", str),
@@ -239,7 +273,6 @@ def load_task(source: str | Path = "withdrawal") -> Task:
         ),
         label=Label(
             label.get("description", str),
-            label.get("domain", str),
             label.get("category", str),
             label.names("completed_terms"),
         ),
@@ -266,6 +299,12 @@ def _check(task: Task, top: Reader) -> None:
     """Rules that join several keys."""
     if task.horizon_day is not None and task.horizon_day <= task.landmark_day:
         raise top.refuse("horizon_day", "The horizon must come after the landmark.", "Raise it, or use null.")
+    if task.horizon_day is None and (task.planned_end_day or 0) <= task.landmark_day:
+        raise top.refuse(
+            "planned_end_day",
+            "Without a horizon the outcome window ends with planned treatment, after the landmark.",
+            "Give the last study day of planned treatment.",
+        )
     audit = set(task.group_columns.values())
     for feature in task.features:
         if task.blinded and set(re.split(r"[_\W]+", feature.lower())) & UNBLINDING:

@@ -108,6 +108,19 @@ def number(value: Any) -> str:
     return str(value)
 
 
+SMALLEST_CELL = 11
+"""Fewest subjects a count on a page may tell of; below it, a row could be recognised (the cell size of US CMS)."""
+
+
+def suppressed(n: int) -> int | str:
+    """A count of subjects as a page may show it: itself from SMALLEST_CELL on and for 0, else "<11".
+
+    Args:
+        n: Subjects in the row. Other figures of a suppressed row are left out by the caller.
+    """
+    return n if n == 0 or n >= SMALLEST_CELL else f"<{SMALLEST_CELL}"
+
+
 @lru_cache(maxsize=1)
 def _environment() -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined

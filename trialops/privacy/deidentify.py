@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from trialops.errors import TrialOpsError
 from trialops.intake import partial_dates, quarantine
 from trialops.intake.domains import ROW, SOURCE, catalog
-from trialops.privacy import study_days
+from trialops.privacy import needles, study_days
+from trialops.privacy.data_cut import with_cut
 from trialops.privacy.policy import MODES, Policy, default_policy
 from trialops.privacy.report import LABELS, DeidentificationReport, Deidentified
 from trialops.privacy.scan import scan
-from trialops.privacy.study_days import OFFSET, REFERENCE, day_column
-from trialops.privacy.transform import action_of, clean_table, over_age
+from trialops.privacy.study_days import HELPERS, OFFSET, REFERENCE, SOURCES, day_column
+from trialops.privacy.transform import Withheld, action_of, clean_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,9 +70,11 @@ class HIPAAComplianceOperator:
         import polars as pl
 
         self._require(tables, mode, synthetic)
-        reference = study_days.references(tables, self.policy)
-        subjects = reference["USUBJID"].drop_nulls().unique().sort()
-        reference = reference.filter(pl.col("USUBJID").is_not_null())
+        tables, absent = _with_optional(tables)
+        day_one = study_days.references(tables, self.policy).filter(pl.col("USUBJID").is_not_null())
+        subjects = day_one["USUBJID"].sort()
+        reference = day_one.select("USUBJID", *(c for c in HELPERS if c in day_one.columns))
+        visits = study_days.visits(tables)
         if mode == "limited":
             offsets = pl.DataFrame(
                 {"USUBJID": subjects, OFFSET: [vault.offset_days(s) for s in subjects]},
@@ -84,19 +87,21 @@ class HIPAAComplianceOperator:
         aside = [quarantine.empty()]
         lines: list[dict[str, Any]] = []
         disagree: dict[str, int] = {}
-        capped = 0
+        withheld = Withheld()
         for i, domain in enumerate(sorted(tables)):
             if progress:
                 progress(f"de-identifying {domain}", 0.9 * i / len(tables))
             frame = tables[domain].join(reference, on="USUBJID", how="left")
+            if frame.schema.get("VISITNUM") == pl.Float64:
+                frame = frame.join(visits, on=["USUBJID", "VISITNUM"], how="left")
             orphan = ~pl.col("USUBJID").is_in(subjects.implode()).fill_null(False)
             aside.append(_set_aside(domain, frame.filter(orphan)))
             frame = frame.filter(~orphan)
             disagree |= _disagreements(frame)
-            capped += self._over_age(frame) if mode == "strict" and domain == "DM" else 0
-            lines += self._lines(domain, frame, mode)
-            cleaned = clean_table(domain, frame, mode, self.policy, names, deliveries)
+            lines += self._lines(domain, frame.drop(absent.get(domain, [])), mode)
+            cleaned = clean_table(domain, frame, mode, self.policy, names, deliveries, withheld)
             clean[domain] = _sorted(domain, cleaned)
+        clean["DM"] = with_cut(clean["DM"], day_one, names.get("subject"), self.policy.data_cut)
         listed = pl.DataFrame(lines, schema=_COLUMNS)
         dropped = listed.filter(pl.col("action") == "drop")
         report = DeidentificationReport(
@@ -105,13 +110,20 @@ class HIPAAComplianceOperator:
             policy_version=self.policy.version,
             subjects=subjects.len(),
             columns=listed,
-            capped_ages=capped,
+            capped_ages=withheld.ages,
+            ages_without_unit=withheld.units,
+            withheld=withheld.values,
+            days_over_age=withheld.days,
+            day_one=_day_one(day_one),
+            day_one_outside=int(day_one["contradicts"].sum()),
+            absent_columns=[f"{d}.{c}" for d, columns in sorted(absent.items()) for c in columns],
+            renumbered=withheld.renumbered,
             identifiers=_identifiers(listed),
             unlisted_columns=_names(dropped.filter(~pl.col("listed"))),
             dropped_columns=_names(dropped),
             day_disagreements={c: n for c, n in sorted(disagree.items()) if n},
             subjects_without_reference=int(reference[REFERENCE].null_count()),
-            scanned={} if mode == "off" else scan(clean, _raw_identifiers(tables), mode, self.policy),
+            scanned={} if mode == "off" else scan(clean, needles.collect(tables, self.policy), mode, self.policy),
         )
         if progress:
             progress("searched the clean tables for identifiers", 1.0)
@@ -160,22 +172,17 @@ class HIPAAComplianceOperator:
             names[kind] = pl.DataFrame([raw, given])
         return names
 
-    def _over_age(self, frame: pl.DataFrame) -> int:
-        if "AGE" not in frame.columns:
-            return 0
-        return int(frame.select(over_age(frame.columns, self.policy).sum()).item())
-
     def _lines(self, domain: str, frame: pl.DataFrame, mode: str) -> list[dict[str, Any]]:
         lines = []
         for column in frame.columns:
-            if column in (REFERENCE, OFFSET):
+            if column in HELPERS:
                 continue
             rule = self.policy.rule(domain, column)
             lines.append(
                 {
                     "domain": domain,
                     "column": column,
-                    "action": action_of(rule, mode),
+                    "action": action_of(self.policy, domain, column, mode),
                     "identifier": rule.identifier if rule else "",
                     "values": frame[column].count(),
                     "listed": rule is not None,
@@ -187,20 +194,41 @@ class HIPAAComplianceOperator:
 _COLUMNS = ["domain", "column", "action", "identifier", "values", "listed"]
 
 
-def _deliveries(tables: dict[str, pl.DataFrame]) -> dict[str, str]:
-    """File name -> the same name with the number of the correction instead of its date."""
+def _with_optional(tables: dict[str, pl.DataFrame]) -> tuple[dict[str, pl.DataFrame], dict[str, list[str]]]:
+    """The tables with every optional column that later steps read, empty where it was not delivered; and which."""
     import polars as pl
 
-    files = pl.concat([t.select(pl.col(SOURCE)) for t in tables.values() if SOURCE in t.columns] or [_no_files()])
-    files = files.unique().drop_nulls().with_columns(day=pl.col(SOURCE).str.extract(r"corrections/([^/]+)/"))
-    files = files.filter(pl.col("day").is_not_null()).with_columns(n=pl.col("day").rank("dense").cast(pl.Int64))
-    return {file: file.replace(f"/{day}/", f"/{n:03d}/") for file, day, n in files.sort(SOURCE).iter_rows()}
+    absent: dict[str, list[str]] = {}
+    out = {}
+    for domain, frame in tables.items():
+        spec = catalog().domains.get(domain)
+        missing = [c for c in (spec.optional if spec else ()) if c not in frame.columns]
+        kinds = {c: pl.Float64 if catalog().is_numeric(domain, c) else pl.String for c in missing}
+        out[domain] = frame.with_columns(pl.lit(None, kind).alias(c) for c, kind in kinds.items())
+        if missing:
+            absent[domain] = missing
+    return out, absent
 
 
-def _no_files() -> pl.DataFrame:
+def _day_one(day_one: pl.DataFrame) -> dict[str, int]:
+    """Subjects by where their day 1 came from."""
     import polars as pl
 
-    return pl.DataFrame(schema={SOURCE: pl.String})
+    counts = dict(day_one.group_by("source").len().iter_rows())
+    contact = day_one.filter(pl.col("treated") & (pl.col("source") == SOURCES[-1])).height
+    shown = {source: int(counts.get(source, 0)) for source in (*SOURCES, "none")}
+    return {**shown, f"{SOURCES[-1]}, treated": contact}
+
+
+def _deliveries(tables: dict[str, pl.DataFrame]) -> dict[str, int]:
+    """File name -> number of its delivery: 1, and one more for every day on which corrections came."""
+    import polars as pl
+
+    given = [t.select(pl.col(SOURCE)) for t in tables.values() if SOURCE in t.columns]
+    # The name that no file has stands for the first delivery, which need not have every table.
+    files = pl.concat([pl.DataFrame({SOURCE: [""]}), *given]).drop_nulls().unique()
+    day = pl.col(SOURCE).str.extract(r"^corrections/([^/]+)/").fill_null("")
+    return dict(files.select(SOURCE, day.rank("dense").cast(pl.Int64).alias("n")).sort(SOURCE).iter_rows())
 
 
 def _set_aside(domain: str, frame: pl.DataFrame) -> pl.DataFrame:
@@ -234,17 +262,11 @@ def _disagreements(frame: pl.DataFrame) -> dict[str, int]:
 
 
 def _sorted(domain: str, frame: pl.DataFrame) -> pl.DataFrame:
-    """By pseudonym, so that the order of the raw identifiers is not carried over."""
+    """By pseudonym and then by what is in the row, so that the order of the raw file is not carried over."""
     spec = catalog().domains.get(domain)
-    keys = [*(spec.key if spec else ("USUBJID",)), "KNOWNDY", SOURCE, ROW]
-    return frame.sort([k for k in keys if k in frame.columns])
-
-
-def _raw_identifiers(tables: dict[str, pl.DataFrame]) -> dict[str, list[str]]:
-    columns = {"USUBJID": tables["DM"]["USUBJID"]}
-    if "SUBJID" in tables["DM"].columns:
-        columns["SUBJID"] = tables["DM"]["SUBJID"]
-    return {name: series.drop_nulls().unique().to_list() for name, series in columns.items()}
+    keys = [*(spec.key if spec else ("USUBJID",)), "KNOWNDY", SOURCE]
+    first = [k for k in keys if k in frame.columns]
+    return frame.sort([*first, *(c for c in frame.columns if c not in first)])
 
 
 def _names(lines: pl.DataFrame) -> list[str]:

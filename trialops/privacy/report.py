@@ -29,12 +29,19 @@ class DeidentificationReport:
         subjects: Subjects in DM.
         columns: One line per input column: domain, column, action, identifier, values (not missing), listed.
         capped_ages: Rows of DM whose age became the top category.
+        ages_without_unit: Rows of DM whose age was withheld: without a known unit it may be over the limit.
+        withheld: Column -> values that became empty: results neither numeric nor coded, texts with a date.
+        days_over_age: Column -> study days and durations that became empty: they tell an age over the limit.
+        day_one: Where day 1 came from -> subjects; "first contact, treated" are among "first contact".
+        day_one_outside: Subjects whose day 1 is not in their partial RFSTDTC.
+        absent_columns: Optional columns the delivery lacks; the clean tables have them, empty.
+        renumbered: --SEQ columns that were counted across subjects; the k-th of a subject is now k.
         identifiers: Identifier class -> columns that carried it.
         unlisted_columns: Columns dropped because the policy does not name them.
         dropped_columns: All columns dropped.
         day_disagreements: Date column -> rows whose study day in the source differs from the computed one.
         subjects_without_reference: Subjects without any exact date; their days are null.
-        scanned: Columns and distinct values searched by the residual check; empty in mode off.
+        scanned: Columns, distinct values and identifiers of the residual check; empty in mode off.
     """
 
     mode: str
@@ -48,6 +55,13 @@ class DeidentificationReport:
     dropped_columns: list[str]
     day_disagreements: dict[str, int]
     subjects_without_reference: int
+    ages_without_unit: int = 0
+    withheld: dict[str, int] = field(default_factory=dict)
+    days_over_age: dict[str, int] = field(default_factory=dict)
+    day_one: dict[str, int] = field(default_factory=dict)
+    day_one_outside: int = 0
+    absent_columns: list[str] = field(default_factory=list)
+    renumbered: list[str] = field(default_factory=list)
     scanned: dict[str, int] = field(default_factory=dict)
 
     def actions(self) -> dict[str, int]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from trialops.intake.domains import catalog
 from trialops.quality.rules import Rule, columns_of, condition, within
 
 if TYPE_CHECKING:
@@ -68,9 +69,17 @@ def table(context: Context, domain: str) -> pl.DataFrame:
     return frame
 
 
-def require(context: Context, domain: str, *columns: str) -> None:
-    """Make sure a table has rows and columns, or NotApplicable."""
-    missing = [c for c in columns if c not in table(context, domain).columns]
+def require(context: Context, domain: str, *columns: str, filled: bool = True) -> None:
+    """Make sure a table has rows and columns, or NotApplicable.
+
+    An optional column that is empty in every row is as good as none: de-identification adds it where the delivery
+    lacks it. That it is empty is for a completeness rule to say, which asks with `filled` off.
+    """
+    frame, spec = table(context, domain), catalog().domains.get(domain)
+    optional = {c for c in columns if filled and spec and spec.may_lack(c)}
+    missing = [
+        c for c in columns if c not in frame.columns or (c in optional and frame[c].null_count() == frame.height)
+    ]
     if missing:
         raise NotApplicable(f"table {domain} has no column {', '.join(missing)}")
 
@@ -106,7 +115,7 @@ def completeness(rule: Rule, context: Context) -> RowMeasure:
     import polars as pl
 
     column = rule.arguments["column"]
-    require(context, rule.domain, column)
+    require(context, rule.domain, column, filled=False)
     return RowMeasure(_where(rule, context), pl.col(column).is_null())
 
 

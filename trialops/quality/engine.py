@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trialops.intake.domains import ROW, SOURCE, current_rows
+from trialops.intake.domains import SOURCE, catalog, current_rows
 from trialops.quality.checks import REGISTRY, Context, Counted, Measure, NotApplicable, RowMeasure
 from trialops.quality.rules import SEVERITIES, Rule, RuleBook, columns_of, default_rules
 from trialops.quality.score import score
@@ -23,8 +23,9 @@ class QualityReport:
     Attributes:
         results: One line per rule: rule, domain, check, columns, severity, status, violated, denominator,
             percent, threshold, message, detail. Status is pass, fail, not applicable or error.
-        queries: One line per row to ask about: rule, priority, domain, USUBJID (pseudonym), file, row,
-            message.
+        queries: One line per row to ask about: rule, priority, domain, USUBJID (pseudonym), record (the rest
+            of the row's key, such as "AESEQ 3"; null in DM), delivery (its number), message. A column that is
+            empty in every row is one question, without a subject.
         score: 0 to 100.
         passed: Whether the score reaches the gate.
         threshold: The gate.
@@ -74,7 +75,7 @@ class ClinicalDataValidatorOperator:
         book = rules or default_rules()
         context = Context({d: current_rows(d, t) for d, t in tables.items()}, book.limits)
         outcomes: dict[str, dict[str, Any]] = {}
-        queries = [_no_queries()]
+        queries = [no_queries()]
         for domain in dict.fromkeys(rule.domain for rule in book.rules):
             measures: dict[str, RowMeasure] = {}
             of_table = [rule for rule in book.rules if rule.domain == domain]
@@ -194,28 +195,41 @@ def _result_schema() -> dict[str, Any]:
     return {name: numbers.get(name, pl.String) for name in names}
 
 
-def _no_queries() -> pl.DataFrame:
+def no_queries() -> pl.DataFrame:
+    """A table of queries without any."""
     import polars as pl
 
-    names = ("rule", "priority", "domain", "USUBJID", "file", "row", "message")
-    return pl.DataFrame(schema={name: pl.Int64 if name == "row" else pl.String for name in names})
+    names = ("rule", "priority", "domain", "USUBJID", "record", "delivery", "message")
+    return pl.DataFrame(schema={name: pl.Int64 if name == "delivery" else pl.String for name in names})
 
 
 def _queries(rule: Rule, frame: pl.DataFrame, measure: RowMeasure) -> pl.DataFrame:
-    """One query per violating row; the subject is named by pseudonym, the value not at all."""
+    """One query per violating row, named by pseudonym and record key; its values not at all."""
     import polars as pl
 
     bad = frame.filter(measure.applies.fill_null(False) & measure.violates.fill_null(False))
     have = bad.columns
+    empty = rule.arguments.get("column") if rule.check == "completeness" else None
+    if empty and frame[empty].null_count() == frame.height > 1:
+        bad = pl.DataFrame({name: [None] for name in have}, schema=frame.schema)
+    spec = catalog().domains.get(rule.domain)
+    key = [c for c in (spec.key if spec else ()) if c in have and c != "USUBJID"]
+    parts = [pl.lit(f"{c} ") + pl.col(c).cast(pl.String).str.strip_suffix(".0") for c in key]
     return bad.select(
         rule=pl.lit(rule.id),
         priority=pl.lit(rule.query),
         domain=pl.lit(rule.domain),
-        USUBJID=pl.col("USUBJID") if "USUBJID" in have else pl.lit(None, pl.String),
-        file=pl.col(SOURCE) if SOURCE in have else pl.lit(None, pl.String),
-        row=pl.col(ROW).cast(pl.Int64) if ROW in have else pl.lit(None, pl.Int64),
+        USUBJID=pl.col("USUBJID").cast(pl.String) if "USUBJID" in have else pl.lit(None, pl.String),
+        record=pl.concat_str(parts, separator=", ") if parts else pl.lit(None, pl.String),
+        delivery=_delivery() if SOURCE in have else pl.lit(None, pl.Int64),
         message=pl.lit(rule.message),
     )
+
+
+def _delivery() -> pl.Expr:
+    import polars as pl
+
+    return pl.col(SOURCE).str.extract(r"^delivery (\d+)/").cast(pl.Int64)
 
 
 def _ordered(queries: pl.DataFrame) -> pl.DataFrame:
@@ -223,4 +237,5 @@ def _ordered(queries: pl.DataFrame) -> pl.DataFrame:
 
     order = {priority: i for i, priority in enumerate(PRIORITIES)}
     rank = pl.col("priority").replace_strict(order, default=len(order), return_dtype=pl.Int64)
-    return queries.sort(rank, "rule", "file", "row")
+    # Within a rule they come in the order of the table, which is by pseudonym and key.
+    return queries.sort(rank, "rule", maintain_order=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from trialops.errors import TrialOpsError
 
@@ -35,21 +36,33 @@ def apply_gate(run: Step, snapshot: Snapshot, report: QualityReport, dataset: st
         manifest = run.lake.mark_validated(dataset, snapshot, report.decision(), run_id=run.run_id)
         run.decide("pass", numbers={**numbers, "validated": manifest.sequence}, policy=policy)
         return Gate("pass", snapshot)
-    last = run.lake.last_validated(dataset)
+    return fall_back(
+        run,
+        dataset,
+        f"The data quality score is {report.score:.2f}, below the gate of {report.threshold:g}",
+        fix="Read the findings on the step's page; have the site correct the data, or review the rules.",
+        numbers=numbers,
+        policy=policy,
+    )
+
+
+def fall_back(
+    run: Step, dataset: str, why: str, *, fix: str, numbers: Mapping[str, Any], policy: Mapping[str, Any]
+) -> Gate:
+    """Use the newest validated version that still verifies, and raise an alert.
+
+    Raises:
+        TrialOpsError: There is none.
+    """
+    damaged: list[str] = []
+    last = run.lake.last_validated(dataset, skipped=damaged)
+    for place in damaged:
+        run.audit("alert.integrity", dataset, place, reason="a validated version does not verify any more")
     if last is None:
         run.decide("fail", numbers=numbers, policy=policy)
         raise TrialOpsError(
-            f"The data quality score is {report.score:.2f}, below the gate of {report.threshold:g}, and no earlier "
-            "version has been validated",
-            where=f"data set {dataset}",
-            fix="Read the findings on the step's page; have the site correct the data, or review the rules.",
+            f"{why}, and no earlier version can be used", where=f"data set {dataset}", fix=fix
         )
-    run.audit(
-        "alert.quality",
-        dataset,
-        str(last.sequence),
-        reason="gate failed: using the last validated version",
-        **numbers,
-    )
+    run.audit("alert.quality", dataset, str(last.sequence), reason=f"{why}: using the last validated version", **numbers)
     run.decide("fallback", numbers={**numbers, "validated": last.sequence}, policy=policy)
     return Gate("fallback", last.snapshot)

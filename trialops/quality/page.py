@@ -10,6 +10,12 @@ if TYPE_CHECKING:
     from trialops.quality.engine import QualityReport
 
 
+def damaged_page(what: str, where: str) -> Page:
+    """The page when the tables to judge could not be read whole."""
+    text = Text("Later steps use the last validated version. The damaged one is kept as it is.")
+    return Page("Data quality", [Section("What happened", [text])], Verdict(what, "bad", where))
+
+
 def quality_page(report: QualityReport) -> Page:
     """Rules and counts; queries are counted, not shown."""
     import polars as pl

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trialops.models.calibration import log_losses
+from trialops.models.discrimination import wilson
 from trialops.serving.policy import CHECKS
 
 if TYPE_CHECKING:
@@ -100,7 +102,7 @@ class Check:
     note: str = ""
 
 
-def wilson(errors: int, n: int, confidence: float) -> tuple[float, float]:
+def bounds(errors: int, n: int, confidence: float) -> tuple[float, float]:
     """One-sided lower and upper Wilson bounds of a proportion.
 
     Args:
@@ -108,13 +110,8 @@ def wilson(errors: int, n: int, confidence: float) -> tuple[float, float]:
         n: Trials; 0 gives (0, 1).
         confidence: Of each bound on its own, such as 0.95.
     """
-    if n == 0:
-        return 0.0, 1.0
-    z = NormalDist().inv_cdf(confidence)
-    p, z2 = errors / n, z * z
-    centre, half = p + z2 / (2 * n), z * np.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    low, high = (centre - half) / (1 + z2 / n), (centre + half) / (1 + z2 / n)
-    return max(0.0, float(low)), min(1.0, float(high))
+    interval = wilson(errors, n, 2 * confidence - 1)
+    return interval.low, interval.high
 
 
 def stability_index(expected: NDArray[np.float64], actual: NDArray[np.float64], edges: Sequence[float]) -> float:
@@ -131,12 +128,6 @@ def stability_index(expected: NDArray[np.float64], actual: NDArray[np.float64], 
         shares.append(counts / counts.sum())
     e, a = shares
     return float(((a - e) * np.log(a / e)).sum())
-
-
-def log_loss(labels: NDArray[np.float64], probability: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Negative log-likelihood of each outcome (natural logarithm), probabilities kept 1e-15 from 0 and 1."""
-    p = np.clip(probability, 1e-15, 1 - 1e-15)
-    return -np.where(labels == 1, np.log(p), np.log1p(-p))
 
 
 def analyse(samples: Samples, policy: CanaryPolicy) -> tuple[Check, ...]:
@@ -176,7 +167,7 @@ def analyse_run(steps: Sequence[Samples], checks: Sequence[Check], policy: Canar
     n, errors = sum(len(s.candidate.ok) for s in steps), sum(s.candidate.errors for s in steps)
     stable = [s.stable for s in steps if s.stable is not None]
     stable_n, stable_errors = sum(len(arm.ok) for arm in stable), sum(arm.errors for arm in stable)
-    upper = wilson(errors, n, policy.confidence)[1]
+    upper = bounds(errors, n, policy.confidence)[1]
     out = [
         Check(
             OVERALL,
@@ -199,7 +190,7 @@ def analyse_run(steps: Sequence[Samples], checks: Sequence[Check], policy: Canar
 def _error_rate(samples: Samples, policy: CanaryPolicy) -> Check:
     arm, stable = samples.candidate, samples.stable
     n = len(arm.ok)
-    low, _ = wilson(arm.errors, n, policy.confidence)
+    low, _ = bounds(arm.errors, n, policy.confidence)
     return Check(
         samples.percent,
         "error_rate",
@@ -298,7 +289,7 @@ def _log_loss(samples: Samples, policy: CanaryPolicy) -> Check:
             n,
             f"{n} labelled rows; {policy.log_loss_min_rows} are needed",
         )
-    candidate, stable = (log_loss(samples.labels[row], p) for p in (probability, samples.reference[row]))
+    candidate, stable = (log_losses(samples.labels[row], p) for p in (probability, samples.reference[row]))
     increase = candidate - stable
     z = NormalDist().inv_cdf(policy.confidence)
     low = float(increase.mean() - z * increase.std(ddof=1) / np.sqrt(n))

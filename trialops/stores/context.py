@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from trialops.pages import Page
     from trialops.stores.lake import Lake
     from trialops.stores.objects import ObjectStore
-    from trialops.stores.refs import Snapshot
+    from trialops.stores.refs import Snapshot, TableRef
     from trialops.stores.registry import ModelRegistry
     from trialops.stores.vault import Vault
 
@@ -80,7 +80,7 @@ class Step:
         """Versioned tables."""
         from trialops.stores.lake import Lake
 
-        return Lake(self.settings.lake, self.objects)
+        return Lake(self.settings.lake, self.objects, retention_days=self.settings.data_retention_days)
 
     @cached_property
     def engine(self) -> Engine:
@@ -101,10 +101,9 @@ class Step:
     @cached_property
     def vault(self) -> Vault:
         """Keys and pseudonyms."""
-        from trialops.stores.vault import Vault
+        from trialops.stores.vault import open_vault
 
-        folder = self.settings.home.resolve() / "vault"
-        return Vault(folder, self.settings.master_key, study=self.settings.study)
+        return open_vault(self.settings, self.objects)
 
     @cached_property
     def registry(self) -> ModelRegistry:
@@ -172,6 +171,35 @@ class Step:
         """Write an output that is a single table, under its full name (``zone/name``)."""
         return self._write(artifact, {ONLY: (table, frame)})
 
+    def read_latest(self, table: str) -> pl.DataFrame | None:
+        """The newest version of a table that outlives runs, under its full name; None when there is none yet.
+
+        For what one run must know of those before it (the part each site plays). It is an input like any other:
+        checked, audited, and named with its version in the step's record.
+        """
+        from trialops.stores.refs import Snapshot, TableRef
+
+        versions = self.lake.versions(table)
+        if not versions:
+            return None
+        ref = TableRef(table, versions[0]["version"], versions[0]["rows"], versions[0]["digest"])
+        snapshot = Snapshot({ONLY: ref})
+        frame = self.lake.read(ref)
+        # Without the record that made it: a run's lineage should not unroll every run before it.
+        self.inputs.append({"artifact": table, "record": "", **snapshot.as_dict()})
+        self.audit("data.read", table, snapshot.digest, tables=_brief(snapshot))
+        return frame
+
+    def write_named(self, table: str, frame: pl.DataFrame) -> TableRef:
+        """Write a table that outlives runs, under its full name; no artifact names it, the step's record does."""
+        from trialops.stores.refs import Snapshot
+
+        ref = self.lake.write(table, frame, run_id=self.run_id, step=self.name)
+        snapshot = Snapshot({ONLY: ref})
+        self.outputs.append({"artifact": table, "path": "", **snapshot.as_dict()})
+        self.audit("data.write", table, snapshot.digest, tables=_brief(snapshot))
+        return ref
+
     def _write(self, artifact: Artifact, named: Mapping[str, tuple[str, pl.DataFrame]]) -> Snapshot:
         from trialops.stores.refs import Snapshot
 
@@ -222,7 +250,14 @@ class Step:
     def read_json(self, artifact: Artifact) -> dict[str, Any]:
         """A document another step wrote with :meth:`write_json`."""
         content = self._content(artifact)
-        self._used(artifact, {"kind": "document", "digest": artifact.metadata.get("digest", "")})
+        digest = _sha256(Path(artifact.path).read_bytes())
+        if artifact.metadata.get("digest", digest) != digest:
+            raise TrialOpsError(
+                f"Input {_label(artifact)} is not what was written: the document has changed",
+                where=self.name,
+                fix="Run the step that wrote it again with --no-cache; find out who changed the file.",
+            )
+        self._used(artifact, {"kind": "document", "digest": digest})
         return content
 
     def write_json(self, artifact: Artifact, document: Mapping[str, Any]) -> None:
@@ -344,6 +379,16 @@ def step(name: str, **parameters: Any) -> Iterator[Step]:
     _emit("start", name)
     try:
         yield run
+        event = run.audit(
+            "step.finish",
+            name,
+            code_version(),
+            parameters=_plain(parameters),
+            inputs=[_lineage(item) for item in run.inputs],
+            outputs=[_lineage(item) for item in run.outputs],
+        )
+        seconds = time.perf_counter() - clock
+        _record(run, "finished", started, seconds, audit_seq=event.seq if event else None)
     except BaseException as error:
         known = readable(error)
         seconds = time.perf_counter() - clock
@@ -353,19 +398,10 @@ def step(name: str, **parameters: Any) -> Iterator[Step]:
             _record(run, "failed", started, seconds, error=known.as_dict())
         except Exception as second:  # the first error is the one to report
             print(f"the failure of {name} could not be recorded ({type(second).__name__})", file=sys.stderr)
-        if isinstance(error, Exception) and error is not known:
-            raise known from None
-        raise
-    event = run.audit(
-        "step.finish",
-        name,
-        code_version(),
-        parameters=_plain(parameters),
-        inputs=[_lineage(item) for item in run.inputs],
-        outputs=[_lineage(item) for item in run.outputs],
-    )
-    seconds = time.perf_counter() - clock
-    _record(run, "finished", started, seconds, audit_seq=event.seq if event else None)
+        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+            raise
+        # No cause, no context: what a library said may quote a subject, and Python would print it below ours.
+        raise known from None
     _emit("finish", name, seconds=seconds, summary=_plain(run.metrics))
 
 

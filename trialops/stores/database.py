@@ -11,7 +11,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +29,7 @@ MIGRATION_LOCK = 0x7472_6961_6C01
 """PostgreSQL advisory lock held while the schema is upgraded."""
 
 RUN_STATES = ("running", "succeeded", "failed", "cancelled")
-PROMOTION_ACTIONS = ("register", "promote", "rollback", "hold")
+PROMOTION_ACTIONS = ("register", "promote", "rollback", "hold", "reject", "unchanged")
 
 _engines: dict[tuple[int, str], Engine] = {}
 _engines_lock = threading.Lock()
@@ -312,7 +312,7 @@ def record_run(
     from trialops.stores.tables import runs as table
 
     with writing(engine) as connection:
-        _lock_row(connection, run_id)
+        lock_row(connection, run_id)
         row = connection.execute(sa.select(table).where(table.c.run_id == run_id)).first()
         if row is None:
             connection.execute(
@@ -347,7 +347,7 @@ def record_run(
         return _run(connection.execute(sa.select(table).where(table.c.run_id == run_id)).one())
 
 
-def _lock_row(connection: Connection, name: str) -> None:
+def lock_row(connection: Connection, name: str) -> None:
     """PostgreSQL: writers of one name take turns even before its row exists. SQLite has one writer anyway."""
     if connection.dialect.name == "postgresql":
         import sqlalchemy as sa
@@ -449,6 +449,7 @@ def record_promotion(
     decision: Mapping[str, Any] | None = None,
     run_id: str = "",
     actor: str,
+    connection: Connection | None = None,
 ) -> Promotion:
     """Append to the promotion log.
 
@@ -457,13 +458,14 @@ def record_promotion(
         model: Registered model name.
         version: The version judged.
         alias: The alias concerned ("champion", "challenger").
-        action: register, promote, rollback or hold.
+        action: One of PROMOTION_ACTIONS.
         from_version: The version the alias pointed to before; empty where it did not exist.
         to_version: The version it points to now.
         reason: One sentence for a reader.
         decision: The gate's numbers and the policy it applied, JSON values.
         run_id: The run that decided.
         actor: Who, or which service.
+        connection: A transaction from `writing` to append in; None for one of its own.
 
     Raises:
         TrialOpsError: The action is unknown, or the decision is not JSON.
@@ -497,13 +499,13 @@ def record_promotion(
         "run_id": run_id,
         "actor": actor,
     }
-    with writing(engine) as connection:
-        row = connection.execute(table.insert().values(**values).returning(table)).one()
+    with writing(engine) if connection is None else nullcontext(connection) as at:
+        row = at.execute(table.insert().values(**values).returning(table)).one()
     return _promotion(row)
 
 
-def promotions(engine: Engine, model: str = "") -> list[Promotion]:
-    """The promotion log, oldest first, of one model or of all."""
+def promotions(engine: Engine, model: str = "", *, connection: Connection | None = None) -> list[Promotion]:
+    """The promotion log, oldest first, of one model or of all; as a transaction sees it where one is given."""
     import sqlalchemy as sa
 
     from trialops.stores.tables import promotions as table
@@ -511,8 +513,8 @@ def promotions(engine: Engine, model: str = "") -> list[Promotion]:
     query = sa.select(table).order_by(table.c.id)
     if model:
         query = query.where(table.c.model == model)
-    with reading(engine) as connection:
-        return [_promotion(row) for row in connection.execute(query)]
+    with reading(engine) if connection is None else nullcontext(connection) as at:
+        return [_promotion(row) for row in at.execute(query)]
 
 
 def _promotion(row: Row[Any]) -> Promotion:

@@ -1,22 +1,26 @@
-"""The vault's key file: data keys and the pseudonym key, each wrapped by the master key.
+"""The vault's keyring: data keys and the pseudonym key, each wrapped by the master key, as objects.
 
-It is changed under a lock and replaced atomically.
-`keyring.json` holds only wrapped keys and dates. Its `mac`, keyed by the master key, covers the whole
-document, so that an altered key file and a wrong master key are both noticed before a key is used.
+The object store holds one revision per object, `vault/keyring/<seq>.json`; the newest counts. A change is
+written as the next sequence number by a conditional put, so of two processes that change the keyring at once one
+succeeds and the other reads again and repeats: processes, pods and folders share one set of keys.
+
+A revision holds only wrapped keys and dates. Its `mac`, keyed by the master key, covers the whole document, so that
+an altered revision and a wrong master key are both noticed before a key is used; `previous` is the digest of the
+revision before. When a key is destroyed, or the master key replaced, earlier revisions are overwritten by a stub that
+keeps their digest: otherwise the destroyed key would still lie in them.
 """
 
 from __future__ import annotations
 
 import base64
-import fcntl
 import hmac
 import json
 import os
+import re
 import secrets
-import stat
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -24,9 +28,15 @@ from typing import Any
 
 from trialops.errors import TrialOpsError
 from trialops.stores.database import canonical, utc_now
+from trialops.stores.master_key import KEY_BYTES, MasterKey, to_disk
+from trialops.stores.objects import ObjectStore
 
-KEY_BYTES = 32
+PREFIX = "vault/keyring"
 NONCE_BYTES = 12
+FORMAT = 2
+_NAME = re.compile(rf"{PREFIX}/(\d{{6,}})\.json\Z")
+_ATTEMPTS = 100
+_RESTORE = f"Restore the objects below {PREFIX}/ from a backup."
 
 
 @dataclass(frozen=True)
@@ -52,55 +62,71 @@ class KeyRecord:
     actor: str
 
 
+def key_of(seq: int) -> str:
+    """Object key of a revision."""
+    return f"{PREFIX}/{seq:06d}.json"
+
+
+def newest(objects: ObjectStore) -> int:
+    """Sequence number of the newest revision; 0 where there is no keyring."""
+    found = (_NAME.match(key) for key in objects.list(PREFIX))
+    return max((int(match[1]) for match in found if match), default=0)
+
+
+def stored_id(objects: ObjectStore) -> str:
+    """The keyring's id, read without a master key and so not authenticated; empty where there is no keyring."""
+    seq = newest(objects)
+    if not seq:
+        return ""
+    try:
+        return str(json.loads(objects.get(key_of(seq)))["id"])
+    except (KeyError, ValueError, TypeError):
+        return ""
+
+
 class Keyring:
-    """Keys of one vault folder.
+    """Keys of one object store; made on first use.
 
     Args:
-        folder: Created, closed to others, where it does not exist.
-        master_key: 32 bytes; None for a key file in the folder, made on first use.
+        objects: Holds the revisions.
+        master_key: Wraps the keys.
+        fresh_seconds: For how long a look at the newest revision counts: a key that another process destroyed is
+            refused after that. 0 looks each time.
 
     Raises:
-        TrialOpsError: The master key is missing, wrong or not 32 bytes, a key file is open to others, or the
-            key file was altered.
+        TrialOpsError: The master key is missing, wrong, damaged or open to others, or a revision was altered.
     """
 
-    def __init__(self, folder: Path, master_key: bytes | None = None) -> None:
+    def __init__(self, objects: ObjectStore, master_key: MasterKey, *, fresh_seconds: float = 0.0) -> None:
         """See the class."""
-        if master_key is not None and len(master_key) != KEY_BYTES:
-            raise TrialOpsError(
-                f"A vault's master key has {KEY_BYTES} bytes, this one {len(master_key)}.",
-                where="master_key",
-                fix="Make one of 32 random bytes, for example with secrets.token_bytes(32).",
-            )
-        self._folder = Path(folder)
-        self._given = master_key
-        self._seen: tuple[int, int, int] | None = None
+        self._objects = objects
+        self._master_key = master_key
+        self._fresh_seconds = fresh_seconds
+        self._looked = 0.0
         self._reading = threading.RLock()
         self._master = b""
+        self._seq, self._digest = 0, ""
         self._document: dict[str, Any] = {}
         self._keys: dict[tuple[str, int], bytes] = {}
-        if not self._file.exists():
+        if not newest(objects):
             self._create()
-        self._refresh()
+        self._refresh(now=True)
 
     def __repr__(self) -> str:
-        """The folder; never a key."""
-        return f"Keyring({str(self._folder)!r})"
-
-    @property
-    def _file(self) -> Path:
-        return self._folder / "keyring.json"
-
-    @property
-    def _master_file(self) -> Path:
-        return self._folder / "master.key"
-
-    @property
-    def _next_master_file(self) -> Path:
-        """The new master key while `rotate_master` is between its two renames."""
-        return self._folder / "master.key.next"
+        """The store; never a key."""
+        return f"Keyring({self._objects.url!r})"
 
     # -- reading --------------------
+
+    @property
+    def id(self) -> str:
+        """Random name of this set of keys; no change of the keys changes it."""
+        return str(self._document["id"])
+
+    @property
+    def revision(self) -> int:
+        """Sequence number of the revision in use."""
+        return self._seq
 
     def active(self, purpose: str) -> tuple[int, bytes]:
         """Version and bytes of the key that encrypts for a purpose; the first call makes it."""
@@ -117,7 +143,9 @@ class Keyring:
         """
         with self._reading:
             self._refresh()
-            entry = self._document["keys"].get(purpose, {}).get(str(version))
+            if self._entry(purpose, version) is None:
+                self._refresh(now=True)  # another process may have made it a moment ago
+            entry = self._entry(purpose, version)
             where = f"key {purpose} version {version}"
             if entry is None:
                 raise TrialOpsError(
@@ -138,11 +166,12 @@ class Keyring:
 
     def pseudonym_key(self) -> bytes:
         """The key of all pseudonyms and date offsets; made with the vault and never rotated."""
-        self._refresh()
-        cached = self._keys.get(("", 0))
-        if cached is None:
-            cached = self._keys["", 0] = _unwrap(self._master, self._document["pseudonyms"], "pseudonyms")
-        return cached
+        with self._reading:
+            self._refresh()
+            cached = self._keys.get(("", 0))
+            if cached is None:
+                cached = self._keys["", 0] = _unwrap(self._master, self._document["pseudonyms"], "pseudonyms")
+            return cached
 
     def records(self) -> list[KeyRecord]:
         """All data keys ever made, by purpose and version."""
@@ -156,6 +185,10 @@ class Keyring:
             for purpose, versions in sorted(self._document["keys"].items())
             for version, entry in sorted(versions.items(), key=lambda item: int(item[0]))
         ]
+
+    def _entry(self, purpose: str, version: int) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = self._document["keys"].get(purpose, {}).get(str(version))
+        return found
 
     # -- changing --------------------
 
@@ -171,9 +204,9 @@ class Keyring:
         return self._change(change)
 
     def destroy(self, purpose: str, version: int, *, reason: str, actor: str) -> None:
-        """Remove a key for good; a tombstone stays. Destroying it again changes nothing."""
+        """Remove a key for good, from earlier revisions too; a tombstone stays. Again changes nothing."""
 
-        def change(document: dict[str, Any]) -> None:
+        def change(document: dict[str, Any]) -> int:
             entry = document["keys"].get(purpose, {}).get(str(version))
             if entry is None:
                 raise TrialOpsError(
@@ -184,52 +217,61 @@ class Keyring:
             if entry["state"] != "destroyed":
                 entry.pop("wrapped")
                 entry.update(state="destroyed", destroyed=utc_now(), reason=reason, actor=actor)
+            return version
 
-        self._change(change)
+        self._change(change, shred=True)
         self._keys.pop((purpose, version), None)
 
     def rotate_master(self, new_key: bytes | None = None) -> None:
         """Wrap every key by a new master key; the data keys and what they encrypted stay as they are.
 
         Args:
-            new_key: 32 bytes. Required where the vault was opened with a given key; else made here where
-                None.
+            new_key: 32 bytes. Required where the vault was opened with a given key; else made here where None.
         """
-        if new_key is None and self._given is not None:
-            raise TrialOpsError(
-                "The master key of this vault is kept outside it, so the new one must be given too.",
-                where="master_key",
-                fix="Pass the new key, and set it as the vault's master key afterwards.",
-            )
-        new = secrets.token_bytes(KEY_BYTES) if new_key is None else new_key
-        if len(new) != KEY_BYTES:
-            raise TrialOpsError(
-                f"A vault's master key has {KEY_BYTES} bytes.",
-                where="master_key",
-                fix="Pass 32 random bytes.",
-            )
-        with self._locked():
-            self._refresh()
-            self._settle_master_file()
-            document = json.loads(json.dumps(self._document))
-            document["pseudonyms"] = _wrap(
-                new, _unwrap(self._master, document["pseudonyms"], "pseudonyms"), "pseudonyms"
-            )
-            for purpose, versions in document["keys"].items():
-                for version, entry in versions.items():
-                    if entry["state"] != "destroyed":
-                        name = f"{purpose}/{version}"
-                        entry["wrapped"] = _wrap(new, _unwrap(self._master, entry["wrapped"], name), name)
-            if self._given is None:
-                _replace(self._next_master_file, base64.b64encode(new) + b"\n")
-            self._store(document, new)
-            if self._given is None:
-                os.replace(self._next_master_file, self._master_file)
-            else:
-                self._given = new
-        self._refresh()
+        with self._master_key.turn():
+            self._refresh(now=True)
+            self._master_key.settle(self._master)
+            new = self._master_key.successor(new_key)
 
-    # -- the file --------------------
+            def wrapped_anew(document: dict[str, Any]) -> int:
+                old = _unwrap(self._master, document["pseudonyms"], "pseudonyms")
+                document["pseudonyms"] = _wrap(new, old, "pseudonyms")
+                for purpose, versions in document["keys"].items():
+                    for version, entry in versions.items():
+                        if entry["state"] != "destroyed":
+                            name = f"{purpose}/{version}"
+                            entry["wrapped"] = _wrap(new, _unwrap(self._master, entry["wrapped"], name), name)
+                return 0
+
+            self._store_changed(wrapped_anew, new, shred=True)
+            self._master_key.succeed(new)
+        self._refresh(now=True)
+
+    def _change(self, change: Callable[[dict[str, Any]], int], *, shred: bool = False) -> int:
+        """Apply a change to the newest revision and store it as the next."""
+        with self._master_key.turn():
+            self._refresh(now=True)
+            self._master_key.settle(self._master)
+            result = self._store_changed(change, None, shred=shred)
+        self._refresh(now=True)
+        return result
+
+    def _store_changed(self, change: Callable[[dict[str, Any]], int], master: bytes | None, *, shred: bool) -> int:
+        """Compare and swap by sequence number; whoever comes second reads again and repeats."""
+        for _ in range(_ATTEMPTS):
+            document = json.loads(json.dumps(self._document))
+            result = change(document)
+            if document == self._document:
+                return result
+            document |= {"seq": self._seq + 1, "previous": self._digest, "shred": shred, "at": utc_now()}
+            if self._store(document, self._master if master is None else master):
+                return result
+            self._refresh(now=True)
+        raise TrialOpsError(
+            "The keyring is being changed by too many processes at once.",
+            where=self._where(self._seq + 1),
+            fix="Run the step again.",
+        )
 
     def _active_version(self, purpose: str) -> int | None:
         self._refresh()
@@ -247,148 +289,115 @@ class Keyring:
         versions[str(version)] = {"state": "active", "created": utc_now(), "wrapped": wrapped}
         return version
 
+    # -- the objects --------------------
+
     def _create(self) -> None:
         """Make the keys; of several processes that try at once the first makes them, others find them."""
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with self._locked():
-            if self._file.exists():
+        with self._master_key.turn():
+            if newest(self._objects):
                 return
-            if self._given is None and not self._master_file.exists():
-                _replace(self._master_file, base64.b64encode(secrets.token_bytes(KEY_BYTES)) + b"\n")
-            master = self._given if self._given is not None else _read_master(self._master_file)
+            master = self._master_key.first()
+            made = utc_now()
             document = {
-                "format": 1,
+                "format": FORMAT,
+                "seq": 1,
+                "previous": "",
+                "shred": False,
+                "at": made,
                 "id": secrets.token_hex(8),
-                "created": utc_now(),
+                "created": made,
                 "keys": {},
                 "pseudonyms": _wrap(master, secrets.token_bytes(KEY_BYTES), "pseudonyms"),
             }
             self._store(document, master)
 
-    def _change(self, change: Callable[[dict[str, Any]], Any]) -> Any:
-        """Apply a change to the newest document and store it, one process at a time."""
-        with self._locked():
-            self._refresh()
-            self._settle_master_file()
-            document = json.loads(json.dumps(self._document))
-            result = change(document)
-            if document != self._document:
-                self._store(document, self._master)
-        self._refresh()
-        return result
+    def _store(self, document: dict[str, Any], master: bytes) -> bool:
+        signed = {**document, "mac": _mac(master, document)}
+        data = json.dumps(signed, indent=1, sort_keys=True).encode("ascii") + b"\n"
+        return self._put(document["seq"], data, if_absent=True)
 
-    def _refresh(self) -> None:
-        """Read the key file again where another process replaced it."""
+    def _put(self, seq: int, data: bytes, *, if_absent: bool) -> bool:
+        """Write a revision; in a folder it is its owner's alone, and on the disk before a key of it is used."""
+        if "://" in self._objects.url:
+            return self._objects.put(key_of(seq), data, if_absent=if_absent)
+        path = Path(self._objects.url) / key_of(seq)
+        path.parent.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.parent.mkdir(exist_ok=True, mode=0o700)
+        written = self._objects.put(key_of(seq), data, if_absent=if_absent)
+        if written:
+            os.chmod(path, 0o600)
+            to_disk(path)
+            to_disk(path.parent)
+        return written
+
+    def _refresh(self, *, now: bool = False) -> None:
+        """Take over a newer revision where another process has written one."""
         with self._reading:
-            # A second and third look: another process that rotates the master key renames two files.
+            if not now and self._seq and time.monotonic() - self._looked < self._fresh_seconds:
+                return
+            if not now and self._seq and not self._objects.exists(key_of(self._seq + 1)):
+                self._looked = time.monotonic()
+                return
+            # A second and third look: another process may be rotating the master key or shredding just now.
             for _ in range(3):
-                try:
-                    info = os.stat(self._file)
-                    seen = (info.st_mtime_ns, info.st_ino, info.st_size)
-                    if seen == self._seen:
-                        return
-                    data = self._file.read_bytes()
-                except FileNotFoundError as error:
-                    raise TrialOpsError(
-                        "The vault's key file is gone.",
-                        where=str(self._file),
-                        fix="Restore it from a backup.",
-                    ) from error
-                if self._open(data):
-                    self._seen = seen
+                seq = newest(self._objects)
+                if seq < max(self._seq, 1):
+                    raise TrialOpsError("The vault's keyring is gone.", where=self._where(self._seq or 1), fix=_RESTORE)
+                if seq == self._seq or self._load(seq):
+                    self._looked = time.monotonic()
                     return
         raise TrialOpsError(
-            "The master key does not open this vault, or its key file was altered.",
-            where=str(self._file),
-            fix="Use the master key the vault was made with, or restore the key file from a backup.",
+            "The master key does not open this vault, or its keyring was altered.",
+            where=self._where(seq),
+            fix=f"Use the master key the vault was made with (TRIALOPS_VAULT_KEY or master.key). {_RESTORE}",
         )
 
-    def _open(self, data: bytes) -> bool:
-        """Take over a key file's content if a master key at hand authenticates it."""
+    def _load(self, seq: int) -> bool:
+        """Take over a revision if a master key at hand authenticates it."""
+        data, document = self._read(seq)
+        mac = str(document.pop("mac", ""))
+        for master in self._master_key.candidates():
+            if hmac.compare_digest(_mac(master, document).encode(), mac.encode()) and document["seq"] == seq:
+                break
+        else:
+            return False
+        self._check_predecessor(document)
+        self._master, self._document = master, document
+        self._seq, self._digest = seq, sha256(data).hexdigest()
+        return True
+
+    def _check_predecessor(self, document: dict[str, Any]) -> None:
+        """The revision before must be the one this was made from; what had to be shredded must be."""
+        seq = int(document["seq"])
+        if seq == 1:
+            return
+        data, before = self._read(seq - 1)
+        stub = "replaced" in before
+        if (before["replaced"] if stub else sha256(data).hexdigest()) != document["previous"]:
+            raise TrialOpsError("A revision of the keyring was altered.", where=self._where(seq - 1), fix=_RESTORE)
+        # Oldest first: once the last one is a stub all are, also after a process was killed in between.
+        if document["shred"] and not stub:
+            for earlier in range(1, seq):
+                data, before = self._read(earlier)
+                if "replaced" not in before:
+                    stub_of = {"format": FORMAT, "seq": earlier, "replaced": sha256(data).hexdigest()}
+                    self._put(earlier, canonical(stub_of).encode("ascii") + b"\n", if_absent=False)
+
+    def _read(self, seq: int) -> tuple[bytes, dict[str, Any]]:
+        try:
+            data = self._objects.get(key_of(seq))
+        except KeyError:
+            raise TrialOpsError("A revision of the keyring is missing.", where=self._where(seq), fix=_RESTORE) from None
         try:
             document = json.loads(data)
-            mac = str(document.pop("mac"))
-        except (ValueError, KeyError, AttributeError) as error:
-            raise TrialOpsError(
-                "The vault's key file cannot be read.", where=str(self._file), fix="Restore it from a backup."
-            ) from error
-        for master in self._masters():
-            if hmac.compare_digest(_mac(master, document).encode(), mac.encode()):
-                self._master, self._document = master, document
-                return True
-        return False
+        except ValueError:
+            document = None
+        if not isinstance(document, dict):
+            raise TrialOpsError("The vault's keyring cannot be read.", where=self._where(seq), fix=_RESTORE)
+        return data, document
 
-    def _masters(self) -> Iterator[bytes]:
-        """Master keys to try: the given one, or the file's and, after a rotation cut short, its successor."""
-        if self._given is not None:
-            yield self._given
-            return
-        if not self._master_file.exists():
-            raise TrialOpsError(
-                "The vault has keys but no master key.",
-                where=str(self._master_file),
-                fix="Restore master.key from a backup, or give the key in the settings.",
-            )
-        yield _read_master(self._master_file)
-        with suppress(FileNotFoundError):
-            yield _read_master(self._next_master_file)
-
-    def _settle_master_file(self) -> None:
-        """Finish or undo a master key rotation cut short between its renames. Call under the lock."""
-        if self._given is not None or not self._next_master_file.exists():
-            return
-        if hmac.compare_digest(self._master, _read_master(self._next_master_file)):
-            os.replace(self._next_master_file, self._master_file)
-        else:
-            self._next_master_file.unlink()
-
-    def _store(self, document: dict[str, Any], master: bytes) -> None:
-        signed = {**document, "mac": _mac(master, document)}
-        _replace(self._file, json.dumps(signed, indent=1, sort_keys=True).encode("ascii") + b"\n")
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        handle = os.open(self._folder / "keyring.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
-
-
-def _read_master(path: Path) -> bytes:
-    # Others only: a Kubernetes volume with an fsGroup makes its files readable to the pod's group.
-    if stat.S_IMODE(os.stat(path).st_mode) & 0o007:
-        raise TrialOpsError(
-            "The vault's master key can be read by every user.", where=str(path), fix=f"chmod 600 {path}"
-        )
-    try:
-        key = base64.b64decode(path.read_bytes().strip(), validate=True)
-    except ValueError:
-        key = b""
-    if len(key) != KEY_BYTES:
-        raise TrialOpsError("The vault's master key file is damaged.", where=str(path), fix="Restore it from a backup.")
-    return key
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file that only its owner can read, whole or not at all, and on the disk before this returns."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    def _where(self, seq: int) -> str:
+        return f"{self._objects.url}/{key_of(seq)}"
 
 
 def _mac(master: bytes, document: dict[str, Any]) -> str:
@@ -411,6 +420,4 @@ def _unwrap(master: bytes, wrapped: str, name: str) -> bytes:
     try:
         return AESGCM(master).decrypt(data[:NONCE_BYTES], data[NONCE_BYTES:], f"trialops key {name}".encode())
     except InvalidTag as error:
-        raise TrialOpsError(
-            "A wrapped key was altered.", where=f"key {name}", fix="Restore keyring.json from a backup."
-        ) from error
+        raise TrialOpsError("A wrapped key was altered.", where=f"key {name}", fix=_RESTORE) from error

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trialops.errors import TrialOpsError
+from trialops.settings import RETENTION_FLOOR_DAYS
 from trialops.stores.digest import table_digest
 from trialops.stores.objects import ObjectStore
 from trialops.stores.refs import Snapshot, TableRef
@@ -64,11 +65,13 @@ class Lake:
     Args:
         url: Folder or ``s3://bucket/prefix``.
         objects: Where the manifests of validated versions are kept.
+        retention_days: How long a version must stay readable; written into every table, for other writers too.
     """
 
-    def __init__(self, url: str, objects: ObjectStore) -> None:
+    def __init__(self, url: str, objects: ObjectStore, *, retention_days: int = RETENTION_FLOOR_DAYS) -> None:
         self.url = url.rstrip("/")
         self.objects = objects
+        self.retention_days = retention_days
 
     # -- tables ------------------------------------------------------------------------------------------------
 
@@ -85,7 +88,7 @@ class Lake:
             The new version; or, when an earlier version has exactly this content, that one.
         """
         import polars as pl
-        from deltalake import CommitProperties, write_deltalake
+        from deltalake import CommitProperties, PostCommitHookProperties, write_deltalake
 
         frame = frame.with_columns(pl.col(pl.Null).cast(pl.String))  # Delta has no type for a column of nothing
         data = frame.to_arrow(compat_level=_compat()).combine_chunks()
@@ -109,6 +112,13 @@ class Lake:
             schema_mode="overwrite",
             target_file_size=_FILE_BYTES,
             commit_properties=CommitProperties(custom_metadata=note),
+            configuration={
+                # Delta forgets old versions after 30 days unless told otherwise; here they are the audit trail of data.
+                "delta.enableExpiredLogCleanup": "false",
+                "delta.logRetentionDuration": f"interval {self.retention_days} days",
+                "delta.deletedFileRetentionDuration": f"interval {self.retention_days} days",
+            },
+            post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
         )
         written = self._version_with(table, digest)
         if written is None:  # pragma: no cover - a commit that cannot be read back
@@ -208,13 +218,20 @@ class Lake:
             previous = link.digest
         return chain
 
-    def last_validated(self, dataset: str) -> Manifest | None:
-        """The newest validated snapshot whose tables still verify; None when there is none."""
+    def last_validated(self, dataset: str, *, skipped: list[str] | None = None) -> Manifest | None:
+        """The newest validated snapshot whose tables still verify; None when there is none.
+
+        Args:
+            dataset: Name of the chain.
+            skipped: Takes the tables of newer snapshots that do not verify, for an alert.
+        """
         for link in reversed(self.manifests(dataset)):
             try:
                 for ref in link.snapshot.tables.values():
                     self.read(ref)
-            except IntegrityError:
+            except IntegrityError as error:
+                if skipped is not None:
+                    skipped.append(error.where)
                 continue
             return link
         return None
@@ -253,7 +270,11 @@ def data_files(table: DeltaTable) -> list[str]:
     Python file system from Arrow's threads, which can abort the interpreter at exit (apache/arrow#34314): a step
     would fail after it had succeeded.
     """
-    return sorted(table.file_uris(), key=lambda uri: uri.rsplit("/", 1)[-1])
+    from urllib.parse import unquote
+
+    # delta-rs writes a folder with a blank or an accent in its name as it stands in a URL; a reader of files does not.
+    uris = [uri if "://" in uri else unquote(uri) for uri in table.file_uris()]
+    return sorted(uris, key=lambda uri: uri.rsplit("/", 1)[-1])
 
 
 def _empty(table: DeltaTable) -> pl.DataFrame:

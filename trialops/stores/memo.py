@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 def _key(run: Step, made_from: str) -> str:
     facts = [run.name, made_from, code_version(), run.settings.study, run.settings.hipaa_compliance_mode]
+    # Another vault gives other pseudonyms, and what a destroyed key encrypted has to be made again.
+    facts += [run.vault.id, *run.vault.destroyed()]
     return f"memo/{run.name}/{hashlib.sha256(json.dumps(facts).encode()).hexdigest()}.json"
 
 

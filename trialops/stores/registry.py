@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from trialops.errors import TrialOpsError
 from trialops.models.bundle import Bundle
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from sqlalchemy import Engine
 
-    from trialops.stores.promotion import Transition
+    from trialops.stores.promotion import Kept, Transition
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 RUN_TAG, DIGEST_TAG, MODEL_TAG = "trialops.run_id", "trialops.bundle_digest", "trialops.model"
@@ -50,6 +50,24 @@ class Registered:
     mlflow_run_id: str
     uri: str
     digest: str
+
+
+class Decided(TypedDict):
+    """What every decision about a champion is recorded with.
+
+    Args:
+        reason: In words.
+        decision: The gate's numbers and the policy, JSON values.
+        actor: Who, or which service.
+        run_id: The run that decided.
+        engine: The database of the promotion log.
+    """
+
+    reason: str
+    decision: Mapping[str, Any]
+    actor: str
+    run_id: str
+    engine: Engine
 
 
 class ModelRegistry:
@@ -202,56 +220,25 @@ class ModelRegistry:
 
     # -- promotion ----------------------------------------------------------------------
 
-    def promote(
-        self,
-        name: str,
-        version: str,
-        *,
-        reason: str,
-        decision: Mapping[str, Any],
-        actor: str,
-        run_id: str,
-        engine: Engine,
-    ) -> Transition:
+    def promote(self, name: str, version: str, *, expected_from: str | None, **decided: Unpack[Decided]) -> Transition:
         """Make a version the champion, and record it; see `trialops.stores.promotion`.
 
         Args:
             name: Registered model.
             version: The version to put into service.
-            reason: In words.
-            decision: The gate's numbers and the policy, JSON values.
-            actor: Who, or which service.
-            run_id: The run that decided; a second call with it changes nothing.
-            engine: The database.
+            expected_from: The champion it was compared with; None where there was none.
+            **decided: Why, on what, who and in which run; a second call with the run changes nothing.
 
         Raises:
-            TrialOpsError: There is no such version, or the run has already decided something else.
+            TrialOpsError: There is no such version, another version than the expected one is the champion, or
+                the run has already decided something else.
         """
         from trialops.stores.promotion import transition
 
-        return transition(
-            self,
-            engine,
-            "promote",
-            name,
-            str(version),
-            reason=reason,
-            decision=decision,
-            actor=actor,
-            run_id=run_id,
-        )
+        return transition(self, "promote", name, str(version), expected_from=expected_from, **decided)
 
     def rollback(
-        self,
-        name: str,
-        version: str,
-        *,
-        to_version: str | None = None,
-        reason: str,
-        decision: Mapping[str, Any],
-        actor: str,
-        run_id: str,
-        engine: Engine,
+        self, name: str, version: str, *, to_version: str | None = None, **decided: Unpack[Decided]
     ) -> Transition:
         """Take a version out, and record it.
 
@@ -262,61 +249,33 @@ class ModelRegistry:
             name: Registered model.
             version: The version to take out.
             to_version: The version to return to; None for the one the champion replaced.
-            reason: In words.
-            decision: What was observed, and the policy, JSON values.
-            actor: Who, or which service.
-            run_id: The run that decided; a second call with it changes nothing.
-            engine: The database.
+            **decided: As for `promote`.
 
         Raises:
             TrialOpsError: There is no earlier version, or the run has already decided something else.
         """
         from trialops.stores.promotion import transition
 
-        return transition(
-            self,
-            engine,
-            "rollback",
-            name,
-            str(version),
-            to_version=to_version,
-            reason=reason,
-            decision=decision,
-            actor=actor,
-            run_id=run_id,
-        )
+        return transition(self, "rollback", name, str(version), to_version=to_version, **decided)
 
-    def hold(
-        self,
-        name: str,
-        version: str,
-        *,
-        reason: str,
-        decision: Mapping[str, Any],
-        actor: str,
-        run_id: str,
-        engine: Engine,
-    ) -> Transition:
-        """Record that a version was not promoted; it stops being the challenger and the champion stays.
+    def keep(self, name: str, version: str, outcome: Kept, **decided: Unpack[Decided]) -> Transition:
+        """Record that a version was not promoted, and why; it stops being the challenger and the champion stays.
 
-        Arguments and errors as for `promote`.
+        Args:
+            name: Registered model.
+            version: The version not put into service.
+            outcome: What was decided instead.
+            **decided: As for `promote`.
+
+        Raises:
+            TrialOpsError: There is no such version, or the run has already decided something else.
         """
         from trialops.stores.promotion import transition
 
-        return transition(
-            self,
-            engine,
-            "hold",
-            name,
-            str(version),
-            reason=reason,
-            decision=decision,
-            actor=actor,
-            run_id=run_id,
-        )
+        return transition(self, outcome, name, str(version), **decided)
 
     def history(self, name: str, engine: Engine) -> list[Transition]:
-        """Promotions, rollbacks and holds of a model, oldest first."""
+        """The decisions about a model, oldest first."""
         from trialops.stores.promotion import history
 
         return history(engine, name)

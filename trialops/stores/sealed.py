@@ -1,15 +1,17 @@
 """Sealed tables: identifiable data at rest, encrypted by the vault, immutable, addressed by content.
 
 The raw zone holds two kinds of object: the files as they were received (evidence) and the tables read from them.
-Neither is ever in the clear outside a running step.
+Neither is ever in the clear outside a running step. Their keys begin with the vault's id: what one vault sealed is
+nothing to another.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from trialops.errors import TrialOpsError
@@ -36,9 +38,7 @@ class Sealed:
 def seal_file(data: bytes, *, vault: Vault, objects: ObjectStore) -> str:
     """Keep a received file for good; returns its SHA-256. The same file twice is kept once."""
     digest = hashlib.sha256(data).hexdigest()
-    key = f"raw/files/{digest}"
-    if not objects.exists(key):
-        objects.put(key, vault.encrypt(PURPOSE, data, context=key), if_absent=True)
+    _keep(f"raw/{vault.id}/files/{digest}", lambda: data, vault, objects)
     return digest
 
 
@@ -47,14 +47,27 @@ def seal(frames: Mapping[str, pl.DataFrame], *, vault: Vault, objects: ObjectSto
     sealed = {}
     for name, frame in sorted(frames.items()):
         digest = table_digest(frame.to_arrow())
-        key = f"raw/tables/{digest}"
-        if not objects.exists(key):
-            buffer = io.BytesIO()
-            frame.write_ipc(buffer, compression="zstd")
-            objects.put(key, vault.encrypt(PURPOSE, buffer.getvalue(), context=key), if_absent=True)
+        key = f"raw/{vault.id}/tables/{digest}"
+        _keep(key, partial(_ipc, frame), vault, objects)
         sealed[name] = {"key": key, "rows": frame.height, "digest": digest}
     total = hashlib.sha256("\n".join(f"{n}={s['digest']}" for n, s in sealed.items()).encode()).hexdigest()
     return {"kind": "sealed", "digest": total, "tables": sealed}
+
+
+def _keep(key: str, content: Callable[[], bytes], vault: Vault, objects: ObjectStore) -> None:
+    """Keep content under its key; what is there is trusted only if it still opens: its key may have been destroyed."""
+    try:
+        if vault.opens(objects.get(key), context=key):
+            return
+    except KeyError:
+        pass
+    objects.put(key, vault.encrypt(PURPOSE, content(), context=key))
+
+
+def _ipc(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.write_ipc(buffer, compression="zstd")
+    return buffer.getvalue()
 
 
 def unseal(document: Mapping[str, Any], *, vault: Vault, objects: ObjectStore) -> dict[str, pl.DataFrame]:

@@ -2,8 +2,11 @@
 
 Envelope encryption (NIST SP 800-57): a master key wraps one data key per purpose and version, a data key
 encrypts with AES-256-GCM. Destroying a data key makes everything it encrypted unreadable wherever copies lie
-(crypto-shredding). A backup of the key file still holds the key wrapped by the master key of its day: follow
-`destroy` with `rotate_master` and discard the old master key to shred those too.
+(crypto-shredding). A backup of the keyring, or an old version a bucket keeps of its objects, still holds the key
+wrapped by the master key of its day: follow `destroy` with `rotate_master` and discard the old master key to shred
+those too.
+
+The keys lie in the object store (see trialops.stores.keyring), so all who share one share them: `open_vault`.
 """
 
 from __future__ import annotations
@@ -18,42 +21,90 @@ from typing import TYPE_CHECKING
 from trialops.errors import TrialOpsError
 from trialops.stores import envelope
 from trialops.stores.database import reading, utc_now, writing
-from trialops.stores.keyring import KeyRecord, Keyring
+from trialops.stores.keyring import KeyRecord, Keyring, stored_id
+from trialops.stores.master_key import GivenKey, KeyFile, MasterKey
+from trialops.stores.objects import ObjectStore, open_store
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
+
+    from trialops.settings import Settings
 
 LINKS = "pseudonym-links"
 """Purpose of the key that encrypts pseudonym links; destroying it makes re-identification impossible."""
 
 PSEUDONYM_BYTES = 10
 _CHUNK = 500
+_REMOTE_FRESH_SECONDS = 1.0
+"""How long a look at a bucket's newest keyring counts; a folder is looked at each time."""
+
+
+def open_vault(settings: Settings, objects: ObjectStore | None = None) -> Vault:
+    """The vault of an installation, made on first use.
+
+    Args:
+        settings: Say where the object store is, the master key if it is given, and the study.
+        objects: The object store where it is open already.
+
+    Raises:
+        TrialOpsError: The object store is not a folder and no master key is given, or as in :class:`Vault`.
+    """
+    store = open_store(settings.objects) if objects is None else objects
+    return Vault(store, _master_key(settings, store), study=settings.study)
+
+
+def vault_id(settings: Settings, objects: ObjectStore | None = None) -> str:
+    """The vault's id for cache keys: one read where the vault exists, else the vault is made."""
+    store = open_store(settings.objects) if objects is None else objects
+    return stored_id(store) or open_vault(settings, store).id
+
+
+def _master_key(settings: Settings, objects: ObjectStore) -> MasterKey:
+    given = settings.master_key
+    if given is not None:
+        return GivenKey(given)
+    if "://" in objects.url:
+        # A key file here would be this machine's alone: nobody else could open what is shared.
+        raise TrialOpsError(
+            "The object store is shared, so the vault's master key must be given; it is not",
+            where="TRIALOPS_VAULT_KEY",
+            fix="Set it, the same for all, to 32 random bytes in base64; on a cluster in Secret trialops-secrets.",
+        )
+    return KeyFile(settings.home.resolve() / "vault")
 
 
 class Vault:
     """Keys and what is done with them; safe to open by several processes at once.
 
     Args:
-        folder: Holds the key file; created where it does not exist.
-        master_key: 32 bytes from a secret store; None for the embedded default, a file `master.key` (mode
-            600) in the folder, made on first use.
+        objects: Holds the keyring; it is made where there is none.
+        master_key: Wraps the keys.
         study: Separates pseudonyms and date offsets of one study from those of another.
 
     Raises:
-        TrialOpsError: The master key is missing, wrong or readable by every user, or the key file was
-            altered.
+        TrialOpsError: The master key is missing, wrong or readable by every user, or the keyring was altered.
     """
 
-    def __init__(self, folder: Path, master_key: bytes | None = None, *, study: str = "") -> None:
+    def __init__(self, objects: ObjectStore, master_key: MasterKey, *, study: str = "") -> None:
         """See the class."""
-        self.folder = Path(folder)
         self.study = study
-        self._ring = Keyring(self.folder, master_key)
+        self._ring = Keyring(objects, master_key, fresh_seconds=_REMOTE_FRESH_SECONDS if "://" in objects.url else 0.0)
+        self._where = objects.url
         self._subkeys: dict[tuple[str, str, str], bytes] = {}
 
     def __repr__(self) -> str:
-        """The folder; never a key."""
-        return f"Vault({str(self.folder)!r}, study={self.study!r})"
+        """The store; never a key."""
+        return f"Vault({self._where!r}, study={self.study!r})"
+
+    @property
+    def id(self) -> str:
+        """Name of this set of keys, 16 hexadecimal digits; rotation and destruction of keys do not change it."""
+        return self._ring.id
+
+    @property
+    def revision(self) -> int:
+        """Revision of the keyring in use, from 1."""
+        return self._ring.revision
 
     # -- encryption --------------------
 
@@ -80,6 +131,14 @@ class Vault:
             TrialOpsError: A byte was altered, the context differs, or the key was destroyed.
         """
         return envelope.unseal(blob, self._ring.key, context)
+
+    def opens(self, blob: bytes, context: str) -> bool:
+        """Whether `decrypt` would succeed: nothing was altered and the key lives."""
+        try:
+            self.decrypt(blob, context)
+        except TrialOpsError:
+            return False
+        return True
 
     def encrypt_file(
         self,
@@ -126,6 +185,10 @@ class Vault:
         """All data keys ever made, without the keys: purpose, version, state, dates."""
         return self._ring.records()
 
+    def destroyed(self) -> list[str]:
+        """Keys destroyed so far, as "purpose/version": what they encrypted must be made again to be read."""
+        return [f"{key.purpose}/{key.version}" for key in self.key_records() if key.state == "destroyed"]
+
     def rotate(self, purpose: str) -> int:
         """Make a new data key for a purpose and return its version; older data stays readable."""
         envelope.check_purpose(purpose)
@@ -142,7 +205,7 @@ class Vault:
         self._ring.rotate_master(new_key)
 
     def destroy(self, purpose: str, version: int, *, reason: str, actor: str, engine: Engine | None = None) -> None:
-        """Destroy one data key for good (crypto-shredding). The key file keeps a tombstone: when, who, why.
+        """Destroy one data key for good (crypto-shredding). The keyring keeps a tombstone: when, who, why.
 
         Args:
             purpose: Of the key.

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 FORMATS = ("sdtm", "fhir", "hl7")
-BLOCK = 1000
+BLOCK = 500
 OWN = ("sdtm", "fhir", "hl7", "truth", "trial.json", "sites.csv")
 
 

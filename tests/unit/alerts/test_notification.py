@@ -32,7 +32,7 @@ FAILED = record("ingest-sdtm", "failed", error={"what": "ds.xpt is cut off", "wh
             "p finished on a fallback",
             ["quality-gate: fallback"],
         ),
-        ("SUCCEEDED", [record("canary", decision="rollback")], "warning", "p finished on a fallback", ["canary: rollback"]),
+        ("SUCCEEDED", [record("c", decision="rollback")], "warning", "p finished on a fallback", ["c: rollback"]),
         ("FAILED", [FAILED], "critical", "p failed", ["ingest-sdtm failed: ds.xpt is cut off"]),
         # The orchestrator says success, a record says otherwise: the record wins.
         ("SUCCEEDED", [FAILED], "critical", "p failed", ["ingest-sdtm failed: ds.xpt is cut off"]),
@@ -47,7 +47,7 @@ FAILED = record("ingest-sdtm", "failed", error={"what": "ds.xpt is cut off", "wh
             ["quality-gate: fallback", "b failed: w"],
         ),
     ],
-)  # fmt: skip
+)
 def test_severity_title_and_lines(
     state: str, records: list[dict[str, Any]], severity: str, title: str, lines: list[str]
 ) -> None:

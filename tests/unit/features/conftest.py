@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
+from dataclasses import replace
 
 import polars as pl
 import pytest
 
 from tests.support.clean_trial import make_trial
+from trialops.models.task import Task, load_task
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +16,6 @@ def trial() -> dict[str, pl.DataFrame]:
 
 
 @pytest.fixture
-def task() -> SimpleNamespace:
-    """A task with every feature, read by attribute as the real one is."""
-    return SimpleNamespace(name="withdrawal", landmark_day=28, horizon_day=None, blinded=True, features=())
+def task() -> Task:
+    """The shipped task with every feature there is."""
+    return replace(load_task(), features=(), baseline_features=())

@@ -93,6 +93,11 @@ def test_an_unblinded_argument_is_found_through_a_score(tmp_path: Path) -> None:
             lambda c: c["views"]["vitals"]["tests"]["pulse"].update(statistics=["uln_ratio"]),
             "cannot be computed",
         ),
+        (lambda c: c["views"]["events"]["features"]["ae_count"].update(known="later"), "allowed words"),
+        (lambda c: c["views"]["conduct"]["features"]["visits_attended"].update(known="at_end"), "SV has no end"),
+        (lambda c: c["views"]["events"]["features"]["ae_ongoing"].update(column="AEDUR"), "not the end of AE"),
+        (lambda c: c["tables"]["AE"].update(contact="XX"), "Visits make an end known"),
+        (lambda c: c["tables"]["CM"].update(contact="SV"), "Visits make an end known"),
         (
             lambda c: c["views"]["labs"]["scores"]["egfr"]["arguments"].update(age="demographics.years"),
             "a score can use",

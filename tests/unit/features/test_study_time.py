@@ -37,11 +37,6 @@ def test_expressions_agree_with_scalars() -> None:
     assert out["o"].diff().drop_nulls().unique().to_list() == [1]  # no gap where day 0 would be
 
 
-def test_days_between_crosses_the_missing_day() -> None:
-    frame = pl.DataFrame({"a": [-1, -7, 3], "b": [1, 1, 28]})
-    assert frame.select(study_time.days_between(pl.col("a"), pl.col("b"))).to_series().to_list() == [1, 7, 25]
-
-
 def test_day_zero_and_naive_times_are_refused() -> None:
     with pytest.raises(TrialOpsError, match="day 0"):
         study_time.timestamp_of(0)

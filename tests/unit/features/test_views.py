@@ -32,8 +32,20 @@ def as_known(rows: list[dict[str, Any]], source: Any, today: int) -> list[dict[s
             key = row[source.id] if source.id else 0
             order = (known, position)
             if key not in best or order > best[key][0]:
-                best[key] = (order, {**row, "_event": event, "_id": key})
+                best[key] = (order, {**row, "_event": event, "_id": key, "_arrival": max(event, known)})
     return [row for _, row in best.values()]
+
+
+def over(row: dict[str, Any], visits: list[dict[str, Any]]) -> float:
+    """When the end of an adverse event takes effect: with the row, or with the first visit that can have told it."""
+    if row["AEENDY"] is None:
+        return math.inf
+    end = study_time.ordinal_of(row["AEENDY"])
+    if end < row["_arrival"]:
+        return row["_arrival"]
+    seen = [(study_time.ordinal_of(v["SVSTDY"]), study_time.ordinal_of(v["KNOWNDY"])) for v in visits]
+    told = [max(on, known) for on, known in seen if on > row["_arrival"] and on >= end]
+    return max(min(told), end + 1) if told else math.inf
 
 
 def expected(tables: dict[str, pl.DataFrame], subject: str, today: int) -> dict[str, float | None]:
@@ -83,15 +95,17 @@ def expected(tables: dict[str, pl.DataFrame], subject: str, today: int) -> dict[
 
     contact, ae = bool(now["DM"]), now["AE"]
     begun = contact or bool(ae)
+    visits = tables["SV"].filter(pl.col("USUBJID") == subject).to_dicts()
+    past = [r for r in ae if over(r, visits) <= today]
     grade = {"MILD": 1, "MODERATE": 2, "SEVERE": 3}
     counts = {
         "ae_count": len(ae),
         "ae_terms": len({r["AEDECOD"].upper() for r in ae} - {""}),
-        "ae_moderate_severe_count": sum(r["AESEV"] != "MILD" for r in ae),
-        "ae_severity_max": max((grade[r["AESEV"]] for r in ae), default=0),
-        "ae_related_count": sum(r["AEREL"] == "PROBABLE" for r in ae),
+        "ae_moderate_severe_count": sum(r["AESEV"] != "MILD" for r in past),
+        "ae_severity_max": max((grade[r["AESEV"]] for r in past), default=0),
+        "ae_related_count": sum(r["AEREL"] == "PROBABLE" for r in past),
         "ae_skin_count": sum("SKIN" in r["AEBODSYS"] for r in ae),
-        "ae_ongoing": sum(r["AEENDY"] is None or study_time.ordinal_of(r["AEENDY"]) >= today for r in ae),
+        "ae_ongoing": len(ae) - len(past),
     }
     out |= {name: float(n) if begun else None for name, n in counts.items()}
     out["ae_first_day"] = min((r["AESTDY"] for r in ae), default=None)
@@ -264,9 +278,66 @@ def test_a_severity_correction_is_a_change_not_a_second_event() -> None:
     assert days == [-7, 6, 40]
     assert events["ae_count"].to_list() == [0, 1, 1]
     assert events["ae_moderate_severe_count"].to_list() == [0, 0, 1]
-    assert events["ae_severity_max"].to_list() == [0, 1, 3]
+    assert events["ae_severity_max"].to_list() == [0, 0, 3]  # while it lasts its severity is open
     assert events["ae_related_count"].to_list() == [0, 0, 1]
     assert events["ae_ongoing"].to_list() == [0, 1, 0]  # its end became known on day 40 only
+
+
+def one_event(end: int | None, severity: str, visits: list[int], collected: int = 10) -> dict[int, tuple[float, ...]]:
+    """Day -> (ae_count, ae_severity_max, ae_related_count, ae_ongoing) of a subject with one event."""
+    ae = pl.DataFrame(
+        {"USUBJID": "A", "AESEQ": 1, "AESTDY": 8, "KNOWNDY": collected, "AESEV": severity, "AEDECOD": "RASH"}
+        | {"AEREL": "PROBABLE", "AEBODSYS": "SKIN", "AEENDY": pl.Series([end], dtype=pl.Int32)}
+    )
+    sv = pl.DataFrame({"USUBJID": "A", "VISITNUM": pl.Series(range(len(visits)), dtype=pl.Float64)}).with_columns(
+        SVSTDY=pl.Series(visits, dtype=pl.Int32), KNOWNDY=pl.Series(visits, dtype=pl.Int32)
+    )
+    events = feature_views(ONE | {"AE": ae, "SV": sv})["events"]
+    names = ("event_timestamp", "ae_count", "ae_severity_max", "ae_related_count", "ae_ongoing")
+    return {study_time.day_of(row[0]): row[1:] for row in events.select(names).iter_rows()}
+
+
+LASTS, OVER = (1, 0, 0, 1), (1, 3, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("end", "visits", "closed"),
+    [
+        (60, [10, 28, 84], 84),  # resolved after the landmark, as severe
+        (26, [10, 30, 42], 30),  # resolved before it, told after it
+        (26, [10, 27], 27),
+        (28, [10, 28], 29),  # an end takes effect on the day after it
+        (10, [10, 28], 28),  # over on the day it was collected: the end may have been entered later
+        (9, [10, 28], 10),  # over when it was collected
+        (60, [10, 28], None),  # no visit since
+        (None, [10, 28, 84], None),
+    ],
+)
+def test_an_event_shows_its_final_values_once_its_end_can_be_known(
+    end: int | None, visits: list[int], closed: int | None
+) -> None:
+    seen = one_event(end, "SEVERE", visits)
+    states = [(day, OVER if closed is not None and day >= closed else LASTS) for day in seen if day >= 10]
+    assert [(day, seen[day]) for day, _ in states] == states
+    assert closed is None or closed in seen
+
+
+def test_without_visits_an_end_after_collection_is_never_known(trial: dict[str, pl.DataFrame]) -> None:
+    views = feature_views({"DM": trial["DM"], "AE": trial["AE"]})
+    assert any("no visits in SV" in note.what for note in views.notes)
+    whole = feature_views(trial)["events"]
+    assert views["events"]["ae_related_count"].sum() < whole["ae_related_count"].sum()
+
+
+def test_an_interval_that_goes_on_leaves_no_gap() -> None:
+    def gap(*ends: int | None) -> float:
+        ex = pl.DataFrame({"USUBJID": "A", "EXSEQ": [1, 2, 3], "EXSTDY": [1, 15, 25], "KNOWNDY": [1, 15, 25]})
+        ex = ex.with_columns(EXENDY=pl.Series(ends, dtype=pl.Int32))
+        return float(feature_views(ONE | {"EX": ex})["conduct"]["exposure_gap_days"][-1])
+
+    assert gap(10, 20, None) == 4 + 4
+    assert gap(10, None, None) == gap(10, 25, None) == gap(10, 400, 30) == 4  # on day 25 the three look alike
+    assert gap(None, 16, None) == gap(90, 16, None) == 0
 
 
 def test_absent_tables_are_unknown_and_empty_ones_are_zero(trial: dict[str, pl.DataFrame]) -> None:

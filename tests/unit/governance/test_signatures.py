@@ -10,11 +10,11 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import Engine
 
+from tests.support.vaults import vault_in
 from trialops.errors import TrialOpsError
 from trialops.governance.audit import AuditTrail
 from trialops.governance.signatures import Signature, Signatures, as_text
 from trialops.governance.signers import ATTEMPTS
-from trialops.stores.vault import Vault
 
 PASSPHRASE = "correct horse battery"
 RECORD = b"model card, version 3"
@@ -26,7 +26,7 @@ def digest(data: bytes) -> str:
 
 @pytest.fixture
 def signing(engine: Engine, tmp_path: Path) -> Signatures:
-    signing = Signatures(engine, Vault(tmp_path / "vault"), cost=2**4)
+    signing = Signatures(engine, vault_in(tmp_path), cost=2**4)
     signing.enrol("alovelace", "Ada Lovelace", PASSPHRASE)
     return signing
 
@@ -172,21 +172,61 @@ def test_change_of_passphrase_keeps_key(signing: Signatures) -> None:
 
 def test_vault_rotation_keeps_signers(signing: Signatures, tmp_path: Path) -> None:
     before = sign(signing)
-    vault = Vault(tmp_path / "vault")
+    vault = vault_in(tmp_path)
     vault.rotate("signing-keys")
     vault.rotate_master()
     assert signing.verify(before, digest(RECORD)) and signing.verify(sign(signing), digest(RECORD))
 
 
 def test_database_alone_cannot_sign(signing: Signatures, engine: Engine, tmp_path: Path) -> None:
-    stranger = Signatures(engine, Vault(tmp_path / "other vault"), cost=2**4)
+    stranger = Signatures(engine, vault_in(tmp_path / "other vault"), cost=2**4)
     with pytest.raises(TrialOpsError):
         sign(stranger)
 
 
+BY = {"by": "alovelace", "by_passphrase": PASSPHRASE}
+OTHER = "difference engine no 2"
+
+
 def test_user_id_is_never_given_twice(signing: Signatures) -> None:
+    signing.enrol("cbabbage", "Charles Babbage", OTHER, **BY)
     with pytest.raises(TrialOpsError, match="enrolled already"):
-        signing.enrol("alovelace", "Another Lovelace", "quite another passphrase")
+        signing.enrol("cbabbage", "Another Babbage", "quite another passphrase", **BY)
+
+
+def test_only_the_first_signer_enrols_alone(signing: Signatures, engine: Engine) -> None:
+    for by in ({}, {"by": "cbabbage", "by_passphrase": OTHER}):
+        with pytest.raises(TrialOpsError, match="one of them must enrol"):
+            signing.enrol("cbabbage", "Charles Babbage", OTHER, actor="cbabbage", **by)
+    assert signing.users() == ["alovelace"]
+    signing.enrol("cbabbage", "Charles Babbage", OTHER, actor="somebody", **BY)
+    assert signing.users() == ["alovelace", "cbabbage"]
+    event = list(AuditTrail(engine).events())[-1]
+    assert (event.action, event.actor, event.object) == ("signer.enrol", "alovelace", "signer/cbabbage")
+    sign(signing, user="cbabbage", passphrase=OTHER)
+
+
+def test_who_may_not_sign_may_not_enrol(signing: Signatures, engine: Engine) -> None:
+    for by in ({"by": "alovelace", "by_passphrase": "wrong horse battery"}, {"by": "nobody", "by_passphrase": OTHER}):
+        with pytest.raises(TrialOpsError, match="do not fit"):
+            signing.enrol("cbabbage", "Charles Babbage", OTHER, **by)
+        assert list(AuditTrail(engine).events())[-1].action == "signer.enrol.refused"
+    signing.suspend("alovelace", reason="left the company", actor="security")
+    with pytest.raises(TrialOpsError, match="do not fit"):
+        signing.enrol("cbabbage", "Charles Babbage", OTHER, **BY)
+    assert signing.users() == ["alovelace"]
+
+
+def test_two_who_enrol_first_at_once_make_one_first(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signing = Signatures(engine, vault_in(tmp_path), cost=2**4)
+    signing.enrol("alovelace", "Ada Lovelace", PASSPHRASE)
+    monkeypatch.setattr(signing, "users", lambda: [])  # read before the other one was enrolled
+    with pytest.raises(TrialOpsError, match="one of them must enrol"):
+        signing.enrol("cbabbage", "Charles Babbage", OTHER)
+    monkeypatch.undo()
+    assert signing.users() == ["alovelace"]
 
 
 @pytest.mark.parametrize("passphrase", ["short", "aaaaaaaaaaaaaaaa", "my ALOVELACE2 passphrase"])

@@ -12,8 +12,9 @@ import polars as pl
 import pytest
 
 from trialops.errors import TrialOpsError
+from trialops.models.booster import TextBooster, without_ranges
 from trialops.models.bundle import Bundle
-from trialops.models.candidates import draw, fit_lightgbm, fit_logistic, usable_features
+from trialops.models.candidates import draw, fit_lightgbm, fit_logistic, lightgbm_params, usable_features
 from trialops.models.design_matrix import inputs, labels
 from trialops.models.task import Task
 
@@ -52,6 +53,37 @@ def bundle_of(kind: str, frame: pl.DataFrame, task: Task) -> tuple[Bundle, np.nd
         coefficients=tuple(fitted["coefficients"]),
         intercept=fitted["intercept"],
     ), x
+
+
+def test_the_tree_model_holds_no_subjects_extreme_and_predicts_the_same_to_the_bit() -> None:
+    import lightgbm
+
+    rng = np.random.default_rng(5)
+    x = np.column_stack([rng.normal(72, 6, 400), rng.normal(0, 1, 400), np.full(400, np.nan), rng.integers(0, 2, 400)])
+    x[rng.random(400) < 0.1, 1] = np.nan
+    x[17, 0], x[211, 0], x[5, 1], x[6, 1] = 97.8125, 38.4375, 31.0625, -27.03125  # each one subject's own value
+    y = (rng.random(400) < 1 / (1 + np.exp(-(x[:, 0] - 72) / 6))).astype(np.int8)
+    names = ("age", "slope", "empty", "female")
+    data = lightgbm.Dataset(x, label=y, feature_name=list(names), free_raw_data=False)
+    plain = lightgbm.train(lightgbm_params(PARAMS, 7), data, num_boost_round=40).model_to_string()
+    masked = fit_lightgbm(x, y, PARAMS, 40, 7, names)
+
+    def extremes(text: str) -> list[str]:
+        return [value for value in ("97.81", "38.43", "31.06", "-27.03") if value in text]
+
+    assert extremes(plain) == ["97.81", "38.43", "31.06", "-27.03"] and extremes(masked) == []
+    line = next(line for line in masked.splitlines() if line.startswith("feature_infos="))
+    assert line == "feature_infos=" + " ".join(["[-inf:inf]"] * 4)
+    assert without_ranges(masked) == masked
+    changed = [(a, b) for a, b in zip(plain.splitlines(), masked.splitlines(), strict=True) if a != b]
+    assert [a.partition("=")[0] for a, _ in changed] == ["feature_infos"]
+
+    beyond = np.array([[150.0, 1e6, 3.0, 1.0], [-5.0, -1e6, np.nan, 0.0], [np.nan] * 4])
+    for rows in (x, beyond):
+        expected = lightgbm.Booster(model_str=plain).predict(rows, num_threads=1)
+        assert np.asarray(expected).tobytes() == TextBooster(masked).predict(rows).tobytes()
+        again = lightgbm.Booster(model_str=masked).predict(rows, num_threads=1)
+        assert np.asarray(again).tobytes() == np.asarray(expected).tobytes()
 
 
 @pytest.mark.parametrize("kind", ["logistic", "lightgbm"])

@@ -11,7 +11,7 @@ import pytest
 from trialops.errors import TrialOpsError
 from trialops.models.bundle import Bundle
 from trialops.models.comparison import Comparison, compare_predictions, decide
-from trialops.models.discrimination import Estimate
+from trialops.models.discrimination import Estimate, p_text
 from trialops.models.evaluation import Evaluation, evaluate_predictions
 from trialops.models.fairness import FairnessReport
 from trialops.models.model_card import as_markdown, model_card
@@ -210,3 +210,36 @@ def test_the_model_card_carries_the_numbers_of_the_run(task: Task) -> None:
     ):
         assert part in text
     assert card == model_card(task, bundle, judged, fair, comparison=versus, decision=decision)
+
+    search = {
+        "trials": [{"number": 0}, {"number": 1}, {"number": 2}],
+        "log_loss": 0.512,
+        "baseline_log_loss": 0.598,
+        "notes": ["bmi: dropped, constant", "4 folds instead of 5"],
+        "training": {"table": "training/withdrawal", "version": 9, "digest": "d" * 64},
+        "split": {
+            "train": {"sites": 2, "subjects": 200, "events": 80},
+            "held_out": {"sites": 4, "subjects": 300, "events": 121},
+            "share": 0.6,
+        },
+    }
+    text = as_markdown(model_card(task, bundle, judged, fair, search=search, created_by="run run-9, step search-model"))
+    for part in (
+        "**Created by**: run run-9, step search-model",
+        "3 configurations fixed in advance; cross-validated log loss 0.512 (prespecified model 0.598)",
+        "60% of subjects, by whole sites: 4 sites, 300 subjects and 121 events held out; 2 sites, 200 subjects",
+        "training/withdrawal version 9, digest dddddddddddd",
+        "4 folds instead of 5",
+    ):
+        assert part in text
+    assert text.count("bmi: dropped, constant") == 1
+
+
+@pytest.mark.parametrize(
+    ("p", "words"), [(0.0, "p < 0.001"), (0.00099, "p < 0.001"), (0.001, "p = 0.001"), (0.5, "p = 0.500")]
+)
+def test_small_p_values_are_not_shown_as_zero(p: float, words: str) -> None:
+    y, good, _ = predictions()
+    versus = replace(comparison(0.01, 0.1), p_value=p)
+    reasons = decide(evaluation(y, good), versus, fairness("pass"), POLICY).reasons
+    assert p_text(p) == words and f"{words}; margin" in next(r.text for r in reasons if r.rule == "non-inferior")

@@ -94,13 +94,30 @@ def test_a_group_without_positives_hides_no_bias() -> None:
     assert audit({**counts, "B": (150, 50, 60, 240)}).verdict == "fail"
 
 
-def test_an_empty_declared_group_is_listed() -> None:
-    report = audit({"F": (150, 50, 60, 240), "M": (150, 50, 60, 240)}, declared={"sex": ["F", "M", "U"]})
+def test_an_absent_declared_group_is_listed_and_blocks_by_policy_only(tmp_path: Path) -> None:
+    counts, declared = {"F": (150, 50, 60, 240), "M": (150, 50, 60, 240)}, {"sex": ["F", "M", "U"]}
+    report = audit(counts, declared=declared)
     row = report.attributes[0].groups[2]
-    assert (row.level, row.n, row.assessable) == ("U", 0, False)
-    assert np.isnan(row.prevalence.value)
-    assert report.verdict == "insufficient evidence"
+    assert (row.level, row.n, row.absent, row.assessable) == ("U", 0, True, False)
+    assert row.why_not == "no held-out subjects" and np.isnan(row.prevalence.value)
+    assert report.verdict == "pass" and "no subjects in U" in report.sentence()
     json.dumps(report.as_dict(), allow_nan=False)
+
+    path = tmp_path / "fairness.yaml"
+    path.write_text(
+        (POLICIES / "fairness.yaml").read_text().replace("absent_groups: list", "absent_groups: insufficient")
+    )
+    y, p, group = cells(counts)
+    strict = load_fairness_policy(path)
+    report = audit_predictions(y, p, {"sex": group}, threshold=0.5, policy=strict, declared=declared)
+    assert report.verdict == "insufficient evidence" and "no subjects in U" in report.sentence()
+
+
+def test_a_handful_is_not_absent_and_one_group_alone_is_not_compared() -> None:
+    few = audit({"F": (150, 50, 60, 240), "M": (150, 50, 60, 240), "U": (0, 0, 0, 1)})
+    assert few.verdict == "insufficient evidence" and not few.attributes[0].groups[2].absent
+    alone = audit({"F": (150, 50, 60, 240)}, declared={"sex": ["F", "M", "U"]})
+    assert alone.verdict == "insufficient evidence" and "no subjects in M, U" in alone.sentence()
 
 
 def test_a_policy_may_only_list_unassessable_groups(tmp_path: Path) -> None:

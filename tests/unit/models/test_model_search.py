@@ -39,7 +39,11 @@ def test_the_winner_has_the_lowest_log_loss(found: SearchResult) -> None:
     assert found.kind == found.trials.sort("log_loss", "number")["kind"][0]
     assert found.log_loss < found.baseline_log_loss
     assert found.trials.filter(pl.col("kind") == "lightgbm")["rounds"].min() >= 1
-    json.dumps(found.as_dict(), allow_nan=False)
+    document = json.dumps(found.as_dict(), allow_nan=False)
+    assert len(found.as_dict()["trials"]) == 8 and found.as_dict()["digest"] == found.digest
+    assert str(found.bundle.parent) not in document and "seconds" not in found.as_dict(), (
+        "it depends on no place or clock"
+    )
 
 
 def test_useless_features_are_reported_and_absent(found: SearchResult) -> None:

@@ -15,6 +15,7 @@ SHIPPED = (TASKS / "withdrawal.yaml").read_text(encoding="utf-8")
 def test_the_shipped_task() -> None:
     task = load_task("withdrawal")
     assert (task.landmark_day, task.horizon_day, task.blinded) == (28, None, True)
+    assert (task.window_end_day, task.settled_day) == (182, 210)
     assert task.group_columns == {"sex": "group_sex", "age_band": "group_age_band", "race": "group_race"}
     assert set(task.baseline_features) == {"age", "sex_female"}
     assert not any(word in name for name in task.features for word in ("arm", "dose", "trt"))
@@ -26,6 +27,10 @@ def test_the_shipped_task() -> None:
         ("landmark_day: 28", "landmark_day: early", "landmark_day"),
         ("landmark_day: 28", "landmark_day: true", "landmark_day"),
         ("horizon_day: null", "horizon_day: 14", "horizon_day"),
+        ("planned_end_day: 182", "planned_end_day: 28", "planned_end_day"),
+        ("planned_end_day: 182", "planned_end_day: null", "planned_end_day"),
+        ("reporting_days: 28", "reporting_days: -1", "reporting_days"),
+        ("  category: DISPOSITION EVENT", "  domain: DS\n  category: DISPOSITION EVENT", "label.domain"),
         ("  - bmi\n", "  - dose_mean\n", "features"),
         ("  - bmi\n", "  - group_sex\n", "features"),
         ("  - bmi\n", "  - age\n", "features"),
@@ -46,6 +51,15 @@ def test_a_refusal_names_file_and_key(tmp_path: Path, old: str, new: str, key: s
         load_task(path)
     assert error.value.where == f"{path}, key {key}"
     assert error.value.fix
+
+
+def test_a_horizon_ends_the_outcome_window(tmp_path: Path) -> None:
+    path = tmp_path / "task.yaml"
+    text = SHIPPED.replace("horizon_day: null", "horizon_day: 84").replace(
+        "planned_end_day: 182", "planned_end_day: null"
+    )
+    path.write_text(text)
+    assert (load_task(path).window_end_day, load_task(path).settled_day) == (84, 112)
 
 
 def test_unblinded_trials_may_use_dose(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trialops.errors import TrialOpsError
-from trialops.models.split import site_folds, split_sites
+from trialops.models.split import HELD_OUT, TRAIN, SiteSplit, site_folds, split_sites
 from trialops.models.task import Task, load_task
 
 TASK = load_task()
@@ -69,11 +69,82 @@ def test_pandas_and_polars_split_alike(trial_frame: pl.DataFrame, task: Task) ->
     assert split.parts(pandas)[1]["subject_id"].tolist() == split.parts(trial_frame)[1]["subject_id"].to_list()
 
 
-def test_sites_held_out_before_stay_held_out(trial_frame: pl.DataFrame, task: Task) -> None:
-    before = split_sites(trial_frame, task, seed=0).held_out_sites
-    after = split_sites(trial_frame, task, seed=99, keep=before)
-    assert set(before) <= set(after.held_out_sites)
-    assert "stay held out" in after.notes[0]
+def roles_of(split: SiteSplit) -> dict[str, str]:
+    return dict.fromkeys(split.train_sites, TRAIN) | dict.fromkeys(split.held_out_sites, HELD_OUT)
+
+
+def test_sites_keep_their_role_whatever_the_seed(trial_frame: pl.DataFrame, task: Task) -> None:
+    before = split_sites(trial_frame, task, seed=0)
+    after = split_sites(trial_frame, task, seed=99, roles=roles_of(before))
+    assert roles_of(after) == roles_of(before)
+    assert f"{len(before.held_out_sites)} sites stay held out" in after.notes[-1]
+
+
+def test_a_share_that_roles_have_moved_is_said_and_not_mended() -> None:
+    frame = frame_of([10] * 10, [5] * 10)
+    roles = {f"S{k}": HELD_OUT if k < 6 else TRAIN for k in range(10)}
+    split = split_sites(frame, TASK, roles=roles)
+    assert split.share == 0.6 and roles_of(split) == roles
+    assert "0.600 is outside 0.30 ± 0.05: sites keep their role" in split.notes[0]
+    more = split_sites(frame_of([10] * 16, [5] * 16), TASK, roles=roles)
+    assert set(more.held_out_sites) == {f"S{k}" for k in range(6)}, "new sites bring the share back: all to training"
+
+
+def test_roles_that_leave_one_outcome_on_a_side_are_refused_with_the_reason() -> None:
+    with pytest.raises(TrialOpsError, match="2 of them have a role"):
+        split_sites(frame_of([10, 10], [10, 5]), TASK, roles={"S0": HELD_OUT, "S1": TRAIN})
+
+
+def divisible(frame: pl.DataFrame, roles: dict[str, str]) -> bool:
+    """Whether some assignment of the sites without a role leaves both outcomes on both sides; tries every one."""
+    counts = (
+        frame.group_by("site_id")
+        .agg(pl.len().alias("n"), pl.col("label").cast(pl.Int64).sum().alias("e"))
+        .sort("site_id")
+    )
+    free = [s not in roles for s in counts["site_id"]]
+    n, e = counts["n"].to_numpy(), counts["e"].to_numpy()
+    held = np.array([roles.get(s) == HELD_OUT for s in counts["site_id"]])
+    index = np.flatnonzero(free)
+    for choice in range(2 ** len(index)):
+        side = held.copy()
+        side[index[[bool(choice >> k & 1) for k in range(len(index))]]] = True
+        if all(0 < e[part].sum() < n[part].sum() for part in (side, ~side)):
+            return True
+    return False
+
+
+def test_no_site_changes_its_role_while_a_trial_grows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trialops.models.split.ATTEMPTS", 25)  # few orders, so that the exact search is needed too
+    refused = drifted = 0
+    for trial in range(200):
+        rng = np.random.default_rng(trial)
+        sites, roles = int(rng.integers(2, 12)), {}
+        rate = rng.uniform(0.05, 0.6)
+        size, event = rng.integers(1, 20, sites), np.zeros(sites, dtype=int)
+        event = rng.binomial(size, rate)
+        for _ in range(4):
+            frame = frame_of(size.tolist(), event.tolist())
+            frame = frame.with_columns(site_id=pl.lit(f"T{trial}-") + pl.col("site_id"))
+            try:
+                split = split_sites(frame, TASK, seed=int(rng.integers(0, 5)), roles=roles)
+            except TrialOpsError:
+                refused += 1
+                assert not divisible(frame, roles)
+            else:
+                now = roles_of(split)
+                assert all(now[site] == role for site, role in roles.items())
+                for part in split.parts(frame):
+                    assert set(part["label"]) == {0, 1}
+                off = abs(split.share - TASK.split.hold_out_share) > TASK.split.tolerance
+                drifted += off
+                assert off == any("outside" in note for note in split.notes)
+                roles = now
+            new = int(rng.integers(0, 3))
+            more = np.concatenate([rng.integers(0, 10, len(size)), rng.integers(1, 20, new)])
+            size = np.concatenate([size, np.zeros(new, dtype=int)]) + more
+            event = np.concatenate([event, np.zeros(new, dtype=int)]) + rng.binomial(more, rate)
+    assert refused > 0 and drifted > 0  # the hard cases do occur
 
 
 def test_one_class_one_site_and_empty_are_refused() -> None:

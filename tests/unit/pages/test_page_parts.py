@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trialops.pages import Facts, Figure, Page, Section, Table, Text, Verdict, fragment, plots, render
+from trialops.pages import Facts, Figure, Page, Section, Table, Text, Verdict, fragment, plots, render, suppressed
 from trialops.pages.page import number
 
 ODD = '<b>"O\'Hara" & Söhne</b>'
@@ -44,6 +44,11 @@ ESCAPED = "&lt;b&gt;&#34;O&#39;Hara&#34; &amp; Söhne&lt;/b&gt;"
 )
 def test_number(value: Any, shown: str) -> None:
     assert number(value) == shown
+
+
+@pytest.mark.parametrize(("n", "shown"), [(0, 0), (1, "<11"), (10, "<11"), (11, 11), (254, 254)])
+def test_counts_of_a_handful_are_suppressed(n: int, shown: int | str) -> None:
+    assert suppressed(n) == shown
 
 
 def everything(text: str) -> Page:

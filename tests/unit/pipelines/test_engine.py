@@ -114,14 +114,15 @@ def key(cache: StepCache, path: str, pure: bool, **arguments: object) -> str:
 
 
 def test_keys(tmp_path: Path) -> None:
-    def cache(run: str = "r1", code: str = "c1", across: bool = True) -> StepCache:
-        return StepCache(tmp_path / "cache", run_id=run, code_version=code, across_runs=across)
+    def cache(run: str = "r1", code: str = "c1", across: bool = True, vault: str = "") -> StepCache:
+        return StepCache(tmp_path / "cache", run_id=run, code_version=code, across_runs=across, vault=vault)
 
     one = key(cache(), "a", True, rows=1, made=artifact("d1", "/a"))
     assert one == key(cache("r2"), "b", True, rows=1, made=artifact("d1", "/b")), "content, not place or run"
     assert one != key(cache(), "a", True, rows=1, made=artifact("d2", "/a"))
     assert one != key(cache(), "a", True, rows=2, made=artifact("d1", "/a"))
     assert one != key(cache(code="c2"), "a", True, rows=1, made=artifact("d1", "/a"))
+    assert one != key(cache(vault="v2"), "a", True, rows=1, made=artifact("d1", "/a")), "other pseudonyms"
     assert by_content(artifact(None, "/a")) != by_content(artifact(None, "/b"))
     effect = key(cache(), "loop/a@0", False, rows=1)
     assert effect == key(cache(code="c2"), "loop/a@0", False, rows=1), "a side effect is had once per run"

@@ -17,7 +17,13 @@ ALLOWED = {
     "components": {"components", "trialops"},
     "pipelines": {"pipelines", "components", "trialops"},
 }
-COMMAND_LINE = {"pipelines/cli.py", "pipelines/cli_cluster.py", "pipelines/cli_governance.py", "pipelines/reference.py"}
+COMMAND_LINE = {
+    "pipelines/cli.py",
+    "pipelines/cli_cluster.py",
+    "pipelines/cli_governance.py",
+    "pipelines/cli_release.py",
+    "pipelines/reference.py",
+}
 HEAVY = {
     "alembic", "deltalake", "duckdb", "fairlearn", "feast", "lightgbm", "matplotlib", "mlflow", "obstore",
     "optuna", "pandas", "polars", "psycopg", "pyarrow", "pyreadstat", "ray", "scipy", "sklearn", "sqlalchemy",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -9,10 +10,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import Engine
 
 from pipelines import catalog, cli, progress
 from pipelines.catalog import CATALOG, Entry, find, load
-from pipelines.doctor import examine
+from pipelines.doctor import Check, examine
 from pipelines.engine import Row
 from pipelines.graph import Planned
 from pipelines.parameters import pairs
@@ -137,20 +139,58 @@ def test_audit(call: Callable[..., Result], tmp_path: Path) -> None:
         AuditTrail(engine).append(**facts, run_id=f"r{number}")
     verified = call("audit", "verify")
     assert verified.exit_code == 0 and "3 records" in verified.output
+    assert "warning: no anchors" in verified.stderr
+    warned = {check.name: check for check in examine(home)}["audit trail"]
+    assert warned.state == "warning" and "trialops audit anchor" in warned.fix
+    assert call("audit", "anchor").exit_code == 0
+    verified = call("audit", "verify")
+    assert "1 anchors" in verified.output and verified.stderr == ""
+    assert {check.name: check.state for check in examine(home)}["audit trail"] == "ok"
     assert "clean/t2" in call("audit", "list").output
     assert "clean/t2" not in call("audit", "list", "--run", "r1").output
     out = tmp_path / "trail.jsonl"
     assert call("audit", "export", "--out", str(out)).exit_code == 0
     assert [json.loads(line)["seq"] for line in out.read_text().splitlines()] == [1, 2, 3]
+    tamper(engine, "UPDATE audit_events SET actor = 'someone else' WHERE seq = 2")
+    broken = call("audit", "verify")
+    assert broken.exit_code == 1 and "from record 2" in broken.stderr
+    assert {check.name: check.state for check in examine(home)}["audit trail"] == "broken"
+    vouched = call("audit", "anchor")
+    assert vouched.exit_code == 2 and "not anchored" in vouched.stderr
+
+
+def tamper(engine: Engine, statement: str) -> None:
+    """Change the trail as somebody with the database file can: without its triggers."""
     with engine.begin() as connection:
         for (trigger,) in connection.exec_driver_sql(
             "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'audit_events'"
         ).all():
             connection.exec_driver_sql(f"DROP TRIGGER {trigger}")
-        connection.exec_driver_sql("UPDATE audit_events SET actor = 'someone else' WHERE seq = 2")
-    broken = call("audit", "verify")
-    assert broken.exit_code == 1 and "from record 2" in broken.stderr
+        connection.exec_driver_sql(statement)
+
+
+def test_records_cut_off_the_end_are_missed(call: Callable[..., Result]) -> None:
+    from trialops.governance.audit import AuditTrail
+    from trialops.stores.database import connect, migrate
+
+    home = Path(os.environ["TRIALOPS_HOME"])
+    home.mkdir()
+    engine = connect(settings().database)
+    migrate(engine)
+    for number in range(5):
+        AuditTrail(engine).append(actor="tester", action="write", object=f"clean/t{number}")
+    assert call("audit", "anchor").exit_code == 0
+    tamper(engine, "DELETE FROM audit_events WHERE seq > 3")
+    found = call("audit", "verify")
+    assert found.exit_code == 1 and "records 4 to 5 were cut off the end" in found.stderr
     assert {check.name: check.state for check in examine(home)}["audit trail"] == "broken"
+    engine.dispose()
+    for file in home.glob("trialops.db*"):
+        file.unlink()
+    gone = call("audit", "verify")
+    assert gone.exit_code == 2 and "newest anchor was written at record 5" in gone.stderr
+    check = {check.name: check for check in examine(home)}["audit trail"]
+    assert check.broken and "record 5" in check.found
 
 
 def test_pairs() -> None:
@@ -192,4 +232,43 @@ def test_sign(call: Callable[..., Result]) -> None:
     refused = call("audit", "sign", "--user", "asha", "--passphrase", "not the right one at all", *record)
     assert refused.exit_code == 2 and phrase not in refused.output
     assert "sign" in call("audit", "list").output
-    assert call("audit", "verify").exit_code == 0
+    verified = call("audit", "verify")
+    assert verified.exit_code == 0 and "2 anchors" in verified.output, "each signature and enrolment is anchored"
+
+
+def test_nobody_enrols_himself(call: Callable[..., Result]) -> None:
+    from trialops.stores.database import connect, migrate
+
+    Path(os.environ["TRIALOPS_HOME"]).mkdir()
+    migrate(connect(settings().database))
+    phrase, other = "correct horse battery staple 42", "difference engine number 2"
+    enrol = ("audit", "enrol", "--passphrase")
+    assert call(*enrol, phrase, "--user", "asha", "--name", "Asha Rao").exit_code == 0
+    alone = call(*enrol, other, "--user", "ben", "--name", "Ben Ito")
+    assert alone.exit_code == 2 and "--by" in alone.stderr
+    by = (*enrol, other, "--user", "ben", "--name", "Ben Ito", "--by", "asha")
+    assert call(*by, "--by-passphrase", "not the right one at all").exit_code == 2
+    asked = CliRunner().invoke(cli.cli, list(by), input=f"{phrase}\n")
+    assert asked.exit_code == 0 and "Passphrase of asha" in asked.output and phrase not in asked.output
+    assert "--by" in call("audit", "enrol", "--help").output
+
+
+def test_doctor_and_the_vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Callable[..., Result]) -> None:
+    from trialops.stores.vault import open_vault
+
+    home = tmp_path / "home"
+    vault = open_vault(settings())
+
+    def found() -> Check:
+        return {check.name: check for check in examine(home)}["vault"]
+
+    assert found().state == "ok" and vault.id in found().found
+    revision = next((home / "vault" / "keyring").iterdir())
+    revision.chmod(0o644)
+    assert found().broken and revision.name in found().found
+    revision.chmod(0o600)
+    monkeypatch.setenv("TRIALOPS_VAULT_KEY", base64.b64encode(b"k" * 32).decode())
+    assert found().broken and "does not open" in found().found
+    monkeypatch.delenv("TRIALOPS_VAULT_KEY")
+    monkeypatch.setenv("TRIALOPS_OBJECTS_URL", "s3://bucket/prefix")
+    assert found().broken and "TRIALOPS_VAULT_KEY" in found().fix

@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-import hmac
-from typing import Any
 
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.raw_trial import SUBJECTS, Keys, by_subject, run, table, trial
 from trialops.errors import TrialOpsError
+from trialops.intake.domains import current_rows
 from trialops.privacy.deidentify import HIPAAComplianceOperator
+from trialops.privacy.needles import Needles
 from trialops.privacy.policy import default_policy, parse
-from trialops.privacy.report import Deidentified
 from trialops.privacy.scan import scan
-
-SUBJECTS = ["01-701-1015", "01-701-1023", "01-702-0007", "01-702-0009"]
-
-
-class Keys:
-    """A vault with fixed keys."""
-
-    def pseudonyms(self, kind: str, values: list[str]) -> list[str]:
-        return [hmac.new(b"key", f"{kind}\0{v}".encode(), hashlib.sha256).hexdigest()[:16] for v in values]
-
-    def offset_days(self, subject: str) -> int:
-        return 1 + hmac.new(b"days", subject.encode(), hashlib.sha256).digest()[0]
 
 
 class Colliding(Keys):
@@ -36,56 +23,13 @@ class Colliding(Keys):
         return ["same"] * len(values)
 
 
-def table(domain: str, rows: list[dict[str, Any]], received: dt.date | None = None) -> pl.DataFrame:
-    stem = "" if received is None else f"corrections/{received}/"
-    return pl.DataFrame(rows, infer_schema_length=None).with_columns(
-        pl.lit(f"{stem}{domain.lower()}.xpt").alias("_SOURCE"),
-        pl.int_range(1, len(rows) + 1, dtype=pl.Int64).alias("_ROW"),
-        pl.lit(received, pl.Date).alias("_RECEIVED"),
-    )
-
-
-def trial() -> dict[str, pl.DataFrame]:
-    common = {"STUDYID": "T1", "DOMAIN": "DM", "SEX": "F", "COUNTRY": "USA", "AGEU": "YEARS"}
-    dm = [
-        {"USUBJID": SUBJECTS[0], "RFSTDTC": "2014-01-02", "DMDTC": "2013-12-26", "AGE": 63.0},
-        {"USUBJID": SUBJECTS[1], "RFSTDTC": "2014-02-28", "DMDTC": "2014-02-20", "AGE": 92.0},
-        {"USUBJID": SUBJECTS[2], "RFSTDTC": None, "DMDTC": "2014-03-05", "AGE": 89.0},
-        {"USUBJID": SUBJECTS[3], "RFSTDTC": "2014-05", "DMDTC": "2014", "AGE": 1100.0, "AGEU": "MONTHS"},
-    ]
-    for i, row in enumerate(dm):
-        number = SUBJECTS[i][-4:]
-        row |= {"SUBJID": number, "SITEID": SUBJECTS[i][3:6], "BRTHDTC": "1950-12-26", "INVNAM": "Dr Who"}
-    ae = [
-        {"USUBJID": SUBJECTS[0], "AESTDTC": "2014-01-01", "AEENDTC": "2014-01-02", "AEDTC": "2014-01-16"},
-        {"USUBJID": SUBJECTS[0], "AESTDTC": "2014-01-20", "AEENDTC": None, "AEDTC": "2014-01-16"},
-        {"USUBJID": SUBJECTS[1], "AESTDTC": "2014-03", "AEENDTC": "2015", "AEDTC": "2014-03"},
-        {"USUBJID": SUBJECTS[2], "AESTDTC": "2014-03-01", "AEENDTC": "2014-03-06", "AEDTC": None},
-    ]
-    for i, row in enumerate(ae):
-        row |= {"STUDYID": "T1", "AESEQ": float(i + 1), "AETERM": "fell at home in Springfield"}
-        row |= {"AEDECOD": "FALL", "AESPID": "E07", "AESTDY": 99.0, "AESECRET": "kept by nobody"}
-    sv = [{"STUDYID": "T1", "USUBJID": SUBJECTS[2], "VISITNUM": 1.0, "SVSTDTC": "2014-03-03", "VISITDY": -7.0}]
-    return {"DM": table("DM", [common | r for r in dm]), "AE": table("AE", ae), "SV": table("SV", sv)}
-
-
-def run(mode: str = "strict", tables: dict[str, pl.DataFrame] | None = None, **options: Any) -> Deidentified:
-    return HIPAAComplianceOperator().run(tables or trial(), mode, Keys(), synthetic=mode == "off", **options)
-
-
-def by_subject(result: Deidentified, domain: str, subject: str) -> dict[str, list[Any]]:
-    """Rows of a raw subject, in sequence."""
-    name = Keys().pseudonyms("subject", [subject])[0]
-    return result.tables[domain].filter(pl.col("USUBJID") == name).to_dict(as_series=False)
-
-
 def test_strict_leaves_no_identifier_and_no_date() -> None:
     result = run()
     dm, ae = result.tables["DM"], result.tables["AE"]
-    gone = {"SUBJID", "BRTHDTC", "INVNAM", "RFSTDTC", "DMDTC", "_RECEIVED", "BRTHDY"}
+    gone = {"SUBJID", "BRTHDTC", "INVNAM", "RFSTDTC", "DMDTC", "_RECEIVED", "_ROW", "BRTHDY"}
     assert not gone & set(dm.columns)
     assert not {"AETERM", "AESPID", "AESTDTC", "AESECRET"} & set(ae.columns)
-    assert {"AEDECOD", "AESTDY", "AEENDY", "AEDY", "KNOWNDY", "_SOURCE", "_ROW"} <= set(ae.columns)
+    assert {"AEDECOD", "AESTDY", "AEENDY", "AEDY", "KNOWNDY", "_SOURCE"} <= set(ae.columns)
     assert not any(kind.is_temporal() for t in result.tables.values() for kind in t.schema.values())
     everything = "".join(t.write_csv() for t in result.tables.values())
     assert not any(text in everything for text in [*SUBJECTS, "2014-", "Springfield", "Who"])
@@ -122,9 +66,11 @@ def test_known_day() -> None:
     assert by_subject(result, "AE", SUBJECTS[0])["KNOWNDY"] == [15, 19]
     # Collected some time in March: known for certain on its last day, 31 days after 28 February.
     assert by_subject(result, "AE", SUBJECTS[1])["KNOWNDY"] == [32]
-    assert by_subject(result, "AE", SUBJECTS[2])["KNOWNDY"] == [-2]  # no collection date: its own
+    # No collection date and no visit: its own date, two days before the first contact, which comes first.
+    assert by_subject(result, "AE", SUBJECTS[2])["AESTDY"] == [-2]
+    assert by_subject(result, "AE", SUBJECTS[2])["KNOWNDY"] == [1]
     assert by_subject(result, "DM", SUBJECTS[0])["KNOWNDY"] == [-7]
-    assert by_subject(result, "DM", SUBJECTS[3])["KNOWNDY"] == [None]
+    assert by_subject(result, "DM", SUBJECTS[3])["KNOWNDY"] == [None]  # no exact date to count from
 
 
 @pytest.mark.parametrize("mode", ["strict", "limited"])
@@ -135,7 +81,9 @@ def test_correction_is_known_on_receipt_and_its_folder_loses_the_date(mode: str)
         tables["AE"] = pl.concat([tables["AE"], again])
     ae = by_subject(run(mode, tables), "AE", SUBJECTS[0])
     known = {s: k for s, k, seq in zip(ae["_SOURCE"], ae["KNOWNDY"], ae["AESEQ"], strict=True) if seq == 1}
-    assert known == {"ae.xpt": 15, "corrections/001/ae.xpt": 90, "corrections/002/ae.xpt": 151}
+    assert known == {"delivery 1/AE": 15, "delivery 2/AE": 90, "delivery 3/AE": 151}
+    newest = current_rows("AE", run(mode, tables).tables["AE"])
+    assert newest["_SOURCE"].to_list().count("delivery 3/AE") == 1 and newest.height == 4
 
 
 def test_corrected_start_moves_day_one() -> None:
@@ -248,14 +196,15 @@ def test_an_identifier_in_a_kept_column_stops_the_release(leak: str) -> None:
 
 def test_results_may_equal_a_short_subject_number() -> None:
     lab = {"LB": pl.DataFrame({"LBORRES": ["1015"], "LBTESTCD": ["PLAT"]})}
-    assert scan(lab, {"SUBJID": ["1015"]}, "strict", default_policy()) == {"columns": 2, "values": 2}
+    subject = Needles(tokens=("1015",))
+    assert scan(lab, subject, "strict", default_policy()) == {"columns": 2, "values": 2, "identifiers": 1}
     with pytest.raises(TrialOpsError, match="still hold identifiers"):
-        scan({"LB": pl.DataFrame({"LBTESTCD": ["1015"]})}, {"SUBJID": ["1015"]}, "strict", default_policy())
+        scan({"LB": pl.DataFrame({"LBTESTCD": ["1015"]})}, subject, "strict", default_policy())
 
 
 def test_a_date_column_is_found_in_strict_mode() -> None:
     with pytest.raises(TrialOpsError) as caught:
-        scan({"LB": pl.DataFrame({"D": [dt.date(2014, 1, 2)]})}, {}, "strict", default_policy())
+        scan({"LB": pl.DataFrame({"D": [dt.date(2014, 1, 2)]})}, Needles(), "strict", default_policy())
     assert "LB.D: a date column" in caught.value.where
 
 

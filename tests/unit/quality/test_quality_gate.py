@@ -159,7 +159,7 @@ def test_error_detail_has_no_values() -> None:
 
 
 def test_queries_name_row_and_pseudonym() -> None:
-    frame = pl.DataFrame(AE).with_columns(_SOURCE=pl.lit("ae.xpt"), _ROW=pl.int_range(7, 10))
+    frame = pl.DataFrame(AE).with_columns(_SOURCE=pl.lit("delivery 2/AE"))
     rule = {"check": "consistency", "when": {"AEOUT": ["FATAL"]}, "then": {"AESER": ["Y"]}}
     tell = {
         "check": "completeness",
@@ -170,9 +170,31 @@ def test_queries_name_row_and_pseudonym() -> None:
     }
     queries = check({"AE": frame}, tell, rule | {"query": "critical", "message": "fatal"}).queries
     assert queries.rows() == [
-        ("R1", "critical", "AE", "b", "ae.xpt", 9, "fatal"),
-        ("R0", "minor", "AE", "b", "ae.xpt", 9, "no end"),
+        ("R1", "critical", "AE", "b", "AESEQ 1", 2, "fatal"),
+        ("R0", "minor", "AE", "b", "AESEQ 1", 2, "no end"),
     ]
+
+
+def test_queries_are_ordered_as_the_table_and_name_a_visit_by_its_number() -> None:
+    frame = pl.DataFrame({"USUBJID": ["a"] * 3, "VISITNUM": [2.0, 3.1, 10.0], "VISIT": [None, "X", None]})
+    queries = check(
+        {"SV": frame}, {"domain": "SV", "check": "completeness", "column": "VISIT", "query": "minor"}
+    ).queries
+    assert queries["record"].to_list() == ["VISITNUM 2", "VISITNUM 10"]
+
+
+def test_a_column_that_is_empty_throughout_is_one_question() -> None:
+    frame = pl.DataFrame(AE).with_columns(AEREL=pl.lit(None, pl.String))
+    report = check({"AE": frame}, {"check": "completeness", "column": "AEREL", "query": "minor", "message": "cause"})
+    assert report.results.select("status", "violated").row(0) == ("fail", 3)
+    assert report.queries.rows() == [("R0", "minor", "AE", None, None, None, "cause")]
+
+
+def test_an_optional_column_that_was_not_delivered_judges_nobody() -> None:
+    frame = pl.DataFrame(AE).with_columns(AEENDY=pl.lit(None, pl.Int32))
+    ended = {"check": "consistency", "when": {"AEOUT": ["RECOVERED"]}, "then": {"AEENDY": "present"}}
+    report = check({"AE": frame}, ended, {"check": "completeness", "column": "AEENDY"})
+    assert report.results["status"].to_list() == ["not applicable", "fail"]
 
 
 def test_only_the_newest_version_is_judged() -> None:
@@ -181,7 +203,7 @@ def test_only_the_newest_version_is_judged() -> None:
             "USUBJID": ["a", "a", "b"],
             "AESEQ": [1, 1, 1],
             "AESER": [None, "Y", "N"],
-            "_SOURCE": ["ae.xpt", "corrections/001/ae.xpt", "ae.xpt"],
+            "_SOURCE": ["delivery 2/AE", "delivery 10/AE", "delivery 2/AE"],
         }
     )
     key = {"check": "unique_key", "columns": ["USUBJID", "AESEQ"]}

@@ -17,9 +17,9 @@ from trialops.serving.analysis import (
     Samples,
     analyse,
     analyse_run,
-    log_loss,
+    bounds,
+    log_losses,
     stability_index,
-    wilson,
 )
 from trialops.serving.policy import CHECKS, DEFAULT, CanaryPolicy, load_policy
 
@@ -69,11 +69,11 @@ def test_wilson_bounds_agree_with_scipy(errors: int, n: int) -> None:
     from scipy.stats import binomtest
 
     interval = binomtest(errors, n).proportion_ci(0.90, method="wilson")  # two-sided 90 % is 95 % on each side
-    assert wilson(errors, n, 0.95) == pytest.approx((interval.low, interval.high), abs=1e-12)
+    assert bounds(errors, n, 0.95) == pytest.approx((interval.low, interval.high), abs=1e-12)
 
 
 def test_wilson_without_trials_knows_nothing() -> None:
-    assert wilson(0, 0, 0.95) == (0.0, 1.0)
+    assert bounds(0, 0, 0.95) == (0.0, 1.0)
 
 
 def test_stability_index_of_two_bins_by_hand() -> None:
@@ -84,13 +84,13 @@ def test_stability_index_of_two_bins_by_hand() -> None:
 
 
 def test_log_loss_by_hand_and_at_the_ends() -> None:
-    found = log_loss(np.array([1.0, 0.0, 1.0, 0.0]), np.array([0.25, 0.25, 0.0, 0.0]))
+    found = log_losses(np.array([1.0, 0.0, 1.0, 0.0]), np.array([0.25, 0.25, 0.0, 0.0]))
     assert found == pytest.approx([-np.log(0.25), -np.log(0.75), -np.log(1e-15), 0.0])
 
 
 def test_a_few_errors_are_noted_and_many_fail_the_step() -> None:
     # 8 of 400 is 2 %: its lower bound, 1.1 %, shows more than the 1 % allowed; 6 of 400 does not.
-    assert wilson(8, 400, 0.95)[0] > 0.01 > wilson(6, 400, 0.95)[0]
+    assert bounds(8, 400, 0.95)[0] > 0.01 > bounds(6, 400, 0.95)[0]
     assert check("error_rate", samples(arm(ok=some(6)))).passed is True
     failed = check("error_rate", samples(arm(ok=some(8))))
     assert (failed.passed, failed.candidate, failed.stable, failed.n) == (False, 0.02, 0.0, 400)

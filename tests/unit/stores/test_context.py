@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -106,6 +107,41 @@ def test_our_errors_are_kept_and_others_lose_their_message(home: Path, capsys: p
     assert shown[0]["error"] == {"what": "No rows", "where": "labs", "fix": "Send some."}
     assert [r["state"] for r in run_records(open_store(str(home)), "run-1")] == ["failed", "failed"]
     assert [e.action for e in AuditTrail(connect(settings().database)).events()] == ["step.fail", "step.fail"]
+
+
+def test_a_cause_and_a_panic_lose_their_text_too(home: Path) -> None:
+    """Neither the cause of one of our errors nor an exception that is no Exception may carry a value out."""
+
+    class Panic(BaseException):
+        pass
+
+    def with_cause() -> None:
+        try:
+            float("SMITH 01-701-1015")
+        except ValueError as error:
+            raise TrialOpsError("A column is not numeric", where="labs") from error
+
+    with pytest.raises(TrialOpsError) as caught, step("caused"):
+        with_cause()
+    assert "SMITH" not in "".join(traceback.format_exception(caught.value))
+    with pytest.raises(TrialOpsError) as caught, step("panicked"):
+        raise Panic("SMITH 01-701-1015")
+    assert "SMITH" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_step_whose_record_cannot_be_kept_has_failed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(TrialOpsError, match="32"), step("talkative", words="x" * 40_000):
+        pass
+    assert [e["event"] for e in events(capsys)] == ["start", "fail"]
+
+
+def test_altered_document_is_refused(home: Path) -> None:
+    made = artifact(home, "evaluation")
+    with step("judge") as run:
+        run.write_json(made, {"auroc": 0.6})
+    Path(made.path).write_text('{"auroc": 0.9}')
+    with pytest.raises(TrialOpsError, match="not what was written"), step("decide") as run:
+        run.read_json(made)
 
 
 def test_altered_reference_is_refused(home: Path) -> None:

@@ -178,3 +178,19 @@ def test_readers_exit_cleanly(tmp_path: Path) -> None:
     arguments = [sys.executable, "-c", code, lake.url, str(tmp_path), listed]
     codes = [subprocess.run(arguments, check=False).returncode for _ in range(20)]
     assert codes == [0] * 20
+
+
+def test_versions_outlive_delta_s_own_memory(lake: Lake) -> None:
+    """Delta's default drops commits older than 30 days at a checkpoint; a validated version must stay readable."""
+    import os
+    import time
+
+    first = lake.write("clean/lb", frame())
+    log = Path(lake.url, "clean/lb", "_delta_log")
+    long_ago = time.time() - 40 * 86_400
+    for shift in range(1, 120):
+        lake.write("clean/lb", frame(shift=shift))
+        for path in log.glob("*.json"):
+            os.utime(path, (long_ago, long_ago))
+    assert lake.read(first).equals(frame())
+    assert len(lake.versions("clean/lb")) == 120

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from trialops.settings import settings
 from trialops.stores import memo, step
 from trialops.stores.context import Step
 from trialops.stores.objects import open_store
+from trialops.stores.vault import open_vault
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +67,7 @@ def test_same_source_gives_the_same_outputs_page_and_metrics(home: Path, monkeyp
         assert [ref["version"] for ref in run.lake.versions("clean/labs")] == [0]
 
 
-@pytest.mark.parametrize("changed", ["source", "step", "code", "mode", "study"])
+@pytest.mark.parametrize("changed", ["source", "step", "code", "mode", "study", "vault", "key"])
 def test_anything_else_is_made_anew(home: Path, monkeypatch: pytest.MonkeyPatch, changed: str) -> None:
     with step("ingest") as run:
         make(run, outputs(home, "run-1"))
@@ -75,6 +77,12 @@ def test_anything_else_is_made_anew(home: Path, monkeypatch: pytest.MonkeyPatch,
         monkeypatch.setenv("HIPAA_COMPLIANCE_MODE", "limited")
     elif changed == "study":
         monkeypatch.setenv("TRIALOPS_STUDY", "another")
+    elif changed == "vault":
+        shutil.rmtree(home / "vault")
+    elif changed == "key":
+        vault = open_vault(settings())
+        vault.rotate("raw")
+        vault.destroy("raw", 1, reason="erasure request", actor="dpo")
     settings.cache_clear()
     found, made = ask(
         home,

@@ -6,7 +6,9 @@ import json
 import logging
 import multiprocessing
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +77,26 @@ def engine(tmp_path: Path) -> Any:
     return database
 
 
+@pytest.fixture
+def postgres_engine(postgres_database: str) -> Iterator[Any]:
+    database = connect(postgres_database)
+    migrate(database)
+    yield database
+    database.dispose()
+
+
 def decided(engine: Any, run_id: str, **more: Any) -> dict[str, Any]:
     return {
         "reason": "non-inferior", "decision": {"auroc": 0.81}, "actor": "reviewer", "run_id": run_id,
         "engine": engine,
     } | more  # fmt: skip
+
+
+def promote(registry: ModelRegistry, version: str, engine: Any, run_id: str, **more: Any) -> Any:
+    """Promote over whatever is the champion, as a run does that compared with it."""
+    present = registry.by_alias(MODEL, CHAMPION)
+    expected = more.pop("expected_from", present.version if present else None)
+    return registry.promote(MODEL, version, expected_from=expected, **decided(engine, run_id, **more))
 
 
 def test_a_version_carries_what_was_logged(
@@ -281,9 +298,9 @@ def test_promotion_moves_the_alias_drops_the_challenger_and_is_logged(
     registry: ModelRegistry, log: Callable[..., Registered], engine: Any
 ) -> None:
     first, second = log(), log("run-2")
-    registry.promote(MODEL, first.version, **decided(engine, "p1"))
+    promote(registry, first.version, engine, "p1")
     registry.set_alias(MODEL, CHALLENGER, second.version)
-    done = registry.promote(MODEL, second.version, **decided(engine, "p2"))
+    done = promote(registry, second.version, engine, "p2")
     assert registry.by_alias(MODEL, CHAMPION) == second
     assert registry.by_alias(MODEL, CHALLENGER) is None
     assert (done.from_version, done.to_version, done.reason, done.actor) == (
@@ -305,7 +322,7 @@ def test_promotion_moves_the_alias_drops_the_challenger_and_is_logged(
 def test_another_challenger_stays(registry: ModelRegistry, log: Callable[..., Registered], engine: Any) -> None:
     first, second = log(), log("run-2")
     registry.set_alias(MODEL, CHALLENGER, second.version)
-    registry.promote(MODEL, first.version, **decided(engine, "p1"))
+    promote(registry, first.version, engine, "p1")
     assert registry.by_alias(MODEL, CHALLENGER) == second
 
 
@@ -313,10 +330,10 @@ def test_a_repeated_promotion_changes_nothing_even_after_a_later_one(
     registry: ModelRegistry, log: Callable[..., Registered], engine: Any
 ) -> None:
     first, second = log(), log("run-2")
-    done = registry.promote(MODEL, first.version, **decided(engine, "p1"))
-    assert registry.promote(MODEL, first.version, **decided(engine, "p1")) == done
-    registry.promote(MODEL, second.version, **decided(engine, "p2"))
-    assert registry.promote(MODEL, first.version, **decided(engine, "p1")) == done
+    done = promote(registry, first.version, engine, "p1")
+    assert promote(registry, first.version, engine, "p1") == done
+    promote(registry, second.version, engine, "p2")
+    assert promote(registry, first.version, engine, "p1") == done
     assert registry.by_alias(MODEL, CHAMPION) == second
     assert len(promotions(engine, MODEL)) == 4
 
@@ -330,7 +347,7 @@ def test_an_interrupted_promotion_is_finished_by_the_same_run(
     crash: str,
 ) -> None:
     first, second = log(), log("run-2")
-    registry.promote(MODEL, first.version, **decided(engine, "p1"))
+    promote(registry, first.version, engine, "p1")
     registry.set_alias(MODEL, CHALLENGER, second.version)
     append = promotion._append
 
@@ -345,14 +362,63 @@ def test_an_interrupted_promotion_is_finished_by_the_same_run(
         else:
             patch.setattr(registry, crash, die)
         with pytest.raises(KeyboardInterrupt):
-            registry.promote(MODEL, second.version, **decided(engine, "p2"))
+            promote(registry, second.version, engine, "p2")
     assert registry.history(MODEL, engine)[-1].confirmed == ""
-    done = registry.promote(MODEL, second.version, **decided(engine, "p2"))
+    done = promote(registry, second.version, engine, "p2")
     assert (done.from_version, done.to_version, bool(done.confirmed)) == ("1", "2", True)
     assert registry.by_alias(MODEL, CHAMPION) == second
     assert registry.by_alias(MODEL, CHALLENGER) is None
     assert registry.history(MODEL, engine)[-1] == done
     assert len(promotions(engine, MODEL)) == 4
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_champion_the_version_was_not_compared_with_stays(
+    registry: ModelRegistry,
+    log: Callable[..., Registered],
+    request: pytest.FixtureRequest,
+    kind: str,
+) -> None:
+    """Run A compared version 2 with version 1; version 3 came into service before A ended."""
+    engine = request.getfixturevalue("engine" if kind == "sqlite" else "postgres_engine")
+    first, second, third = log(), log("run-2"), log("run-3")
+    promote(registry, first.version, engine, "p1")
+    promote(registry, third.version, engine, "p3")
+    before = promotions(engine, MODEL)
+    with pytest.raises(TrialOpsError, match="compared with version 1, but version 3 is the champion now"):
+        promote(registry, second.version, engine, "p2", expected_from=first.version)
+    with pytest.raises(TrialOpsError, match="judged while there was no champion, but version 3"):
+        promote(registry, second.version, engine, "p0", expected_from=None)
+    assert registry.by_alias(MODEL, CHAMPION) == third and promotions(engine, MODEL) == before
+    # What is in service already displaces nothing, and rolling it back still finds what it replaced.
+    promote(registry, third.version, engine, "p4", expected_from=first.version)
+    assert registry.rollback(MODEL, third.version, **decided(engine, "r1")).to_version == first.version
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_of_runs_that_compared_with_the_same_champion_one_promotes(
+    registry: ModelRegistry, log: Callable[..., Registered], request: pytest.FixtureRequest, kind: str
+) -> None:
+    engine = request.getfixturevalue("engine" if kind == "sqlite" else "postgres_engine")
+    champion = log("run-9")
+    promote(registry, champion.version, engine, "p9")
+    versions = [log(f"run-{k}").version for k in range(1, 5)]
+    together = threading.Barrier(len(versions))
+
+    def attempt(version: str) -> str:
+        together.wait()
+        try:
+            return promote(registry, version, engine, f"p{version}", expected_from=champion.version).to_version
+        except TrialOpsError as error:
+            assert "is not promoted" in error.what or "overtaken" in error.what
+            return ""
+
+    with ThreadPoolExecutor(len(versions)) as pool:
+        promoted = [version for version in pool.map(attempt, versions) if version]
+    in_service = registry.by_alias(MODEL, CHAMPION)
+    assert in_service is not None and promoted == [in_service.version]
+    confirmed = [t.to_version for t in registry.history(MODEL, engine) if t.confirmed]
+    assert confirmed == [champion.version, in_service.version]
 
 
 def test_an_interrupted_promotion_that_was_overtaken_is_not_finished(
@@ -366,10 +432,10 @@ def test_an_interrupted_promotion_that_was_overtaken_is_not_finished(
     with monkeypatch.context() as patch:
         patch.setattr(registry, "set_alias", die)
         with pytest.raises(KeyboardInterrupt):
-            registry.promote(MODEL, first.version, **decided(engine, "p1"))
-    registry.promote(MODEL, second.version, **decided(engine, "p2"))
+            promote(registry, first.version, engine, "p1")
+    promote(registry, second.version, engine, "p2")
     with pytest.raises(TrialOpsError, match="overtaken by run p2"):
-        registry.promote(MODEL, first.version, **decided(engine, "p1"))
+        promote(registry, first.version, engine, "p1")
     assert registry.by_alias(MODEL, CHAMPION) == second
 
 
@@ -377,8 +443,8 @@ def test_rolling_the_champion_back_returns_to_the_version_it_replaced(
     registry: ModelRegistry, log: Callable[..., Registered], engine: Any
 ) -> None:
     first, second, third = log(), log("run-2"), log("run-3")
-    registry.promote(MODEL, first.version, **decided(engine, "p1"))
-    registry.promote(MODEL, third.version, **decided(engine, "p2"))
+    promote(registry, first.version, engine, "p1")
+    promote(registry, third.version, engine, "p2")
     done = registry.rollback(MODEL, third.version, **decided(engine, "r1", reason="drift"))
     assert (done.action, done.version, done.from_version, done.to_version) == ("rollback", "3", "3", "1")
     assert registry.by_alias(MODEL, CHAMPION) == first
@@ -396,7 +462,7 @@ def test_rolling_a_candidate_back_never_puts_it_into_service(
 ) -> None:
     first, candidate = log(), log("run-2")
     if champion:
-        registry.promote(MODEL, first.version, **decided(engine, "p1"))
+        promote(registry, first.version, engine, "p1")
     registry.set_alias(MODEL, CHALLENGER, candidate.version)
     done = registry.rollback(MODEL, candidate.version, **decided(engine, "c1", reason="the canary failed"))
     kept = first.version if champion else ""
@@ -409,12 +475,25 @@ def test_hold_drops_the_challenger_and_keeps_the_champion(
     registry: ModelRegistry, log: Callable[..., Registered], engine: Any
 ) -> None:
     first, second = log(), log("run-2")
-    registry.promote(MODEL, first.version, **decided(engine, "p1"))
+    promote(registry, first.version, engine, "p1")
     registry.set_alias(MODEL, CHALLENGER, second.version)
-    held = registry.hold(MODEL, second.version, **decided(engine, "c1", reason="canary rolled back"))
+    held = registry.keep(MODEL, second.version, "hold", **decided(engine, "c1", reason="canary rolled back"))
     assert (held.version, held.from_version, held.to_version) == ("2", "1", "1")
     assert registry.by_alias(MODEL, CHAMPION) == first
     assert registry.by_alias(MODEL, CHALLENGER) is None
+
+
+@pytest.mark.parametrize("outcome", ["reject", "unchanged"])
+def test_what_was_not_promoted_is_logged_too(
+    registry: ModelRegistry, log: Callable[..., Registered], engine: Any, outcome: Any
+) -> None:
+    first, second = log(), log("run-2")
+    promote(registry, first.version, engine, "p1")
+    registry.keep(MODEL, second.version, outcome, **decided(engine, "c1", reason="not shown non-inferior"))
+    kept = registry.history(MODEL, engine)[-1]
+    assert (kept.action, kept.version, kept.from_version, kept.to_version) == (outcome, "2", "1", "1")
+    assert kept.confirmed and kept.reason == "not shown non-inferior"
+    assert registry.by_alias(MODEL, CHAMPION) == first
 
 
 def test_decisions_that_contradict_or_cannot_be_are_refused_before_anything_is_written(
@@ -422,17 +501,17 @@ def test_decisions_that_contradict_or_cannot_be_are_refused_before_anything_is_w
 ) -> None:
     first, second = log(), log("run-2")
     with pytest.raises(TrialOpsError, match="MLflow refused"):
-        registry.promote(MODEL, "9", **decided(engine, "p0"))
+        promote(registry, "9", engine, "p0")
     with pytest.raises(TrialOpsError, match="needs the id of the run"):
-        registry.promote(MODEL, first.version, **decided(engine, ""))
+        promote(registry, first.version, engine, "")
     with pytest.raises(TrialOpsError, match="MLflow refused"):
         registry.rollback(MODEL, "9", **decided(engine, "r0"))
     assert promotions(engine) == []
-    registry.promote(MODEL, first.version, **decided(engine, "p1"))
+    promote(registry, first.version, engine, "p1")
     with pytest.raises(TrialOpsError, match="already decided to promote version 1"):
-        registry.promote(MODEL, second.version, **decided(engine, "p1"))
+        promote(registry, second.version, engine, "p1")
     with pytest.raises(TrialOpsError, match="already decided"):
-        registry.hold(MODEL, first.version, **decided(engine, "p1"))
+        registry.keep(MODEL, first.version, "hold", **decided(engine, "p1"))
     assert registry.by_alias(MODEL, CHAMPION) == first
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import base64
 import json
-import multiprocessing
 import os
 from pathlib import Path
 
@@ -12,9 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
+from tests.support.vaults import revisions, vault_in
 from trialops.errors import TrialOpsError
 from trialops.governance.audit import AuditTrail
-from trialops.stores import envelope, keyring
+from trialops.stores import envelope
+from trialops.stores.keyring import Keyring
 from trialops.stores.vault import LINKS, Vault
 
 MASTER = bytes(range(32))
@@ -22,12 +24,12 @@ MASTER = bytes(range(32))
 
 @pytest.fixture
 def vault(tmp_path: Path) -> Vault:
-    return Vault(tmp_path / "vault", study="CDISC01")
+    return vault_in(tmp_path, study="CDISC01")
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Vault:
-    return Vault(tmp_path_factory.mktemp("shared") / "vault", MASTER)
+    return vault_in(tmp_path_factory.mktemp("shared"), MASTER)
 
 
 @given(data=st.binary(max_size=200), context=st.text(max_size=30))
@@ -157,23 +159,23 @@ def test_blob_and_file_formats_do_not_mix(vault: Vault, tmp_path: Path) -> None:
 # -- keys --------------------
 
 
-def test_rotation_keeps_old_data_readable(vault: Vault) -> None:
+def test_rotation_keeps_old_data_readable(vault: Vault, tmp_path: Path) -> None:
     old = vault.encrypt("raw", b"old", "c")
     assert vault.rotate("raw") == 2
     new = vault.encrypt("raw", b"new", "c")
-    reopened = Vault(vault.folder)
+    reopened = vault_in(tmp_path)
     assert (reopened.decrypt(old, "c"), reopened.decrypt(new, "c")) == (b"old", b"new")
     assert [(key.version, key.state) for key in vault.key_records()] == [(1, "retired"), (2, "active")]
 
 
-def test_destroyed_key_is_gone_for_every_instance(vault: Vault, engine: Engine) -> None:
-    other = Vault(vault.folder)
+def test_destroyed_key_is_gone_for_every_instance(vault: Vault, engine: Engine, tmp_path: Path) -> None:
+    other = vault_in(tmp_path)
     old = vault.encrypt("raw", b"old", "c")
     assert other.decrypt(old, "c") == b"old"
     vault.rotate("raw")
     new = vault.encrypt("raw", b"new", "c")
     vault.destroy("raw", 1, reason="erasure request 7", actor="dpo", engine=engine)
-    for each in (vault, other, Vault(vault.folder)):
+    for each in (vault, other, vault_in(tmp_path)):
         with pytest.raises(TrialOpsError, match="destroyed"):
             each.decrypt(old, "c")
         assert each.decrypt(new, "c") == b"new"
@@ -183,7 +185,9 @@ def test_destroyed_key_is_gone_for_every_instance(vault: Vault, engine: Engine) 
         "erasure request 7",
         "dpo",
     ) and tomb.destroyed
-    assert "wrapped" not in json.loads((vault.folder / "keyring.json").read_text())["keys"]["raw"]["1"]
+    *earlier, newest = (json.loads(path.read_text()) for path in revisions(tmp_path))
+    assert "wrapped" not in newest["keys"]["raw"]["1"]
+    assert len(earlier) == 3 and all(set(stub) == {"format", "seq", "replaced"} for stub in earlier)
     event = list(AuditTrail(engine).events())[-1]
     assert (event.action, event.object, event.version) == ("key.destroy", "vault/raw", "1")
 
@@ -199,136 +203,174 @@ def test_destroyed_active_key_gets_a_successor_of_a_new_version(vault: Vault) ->
         vault.destroy("raw", 2, reason=" ", actor="y")
 
 
-def test_master_rotation_rewraps_only(vault: Vault) -> None:
+def test_master_rotation_rewraps_only(vault: Vault, tmp_path: Path) -> None:
     blob, name = vault.encrypt("raw", b"x", "c"), vault.pseudonym("subject", "01-701-1015")
-    other, before = Vault(vault.folder, study="CDISC01"), (vault.folder / "master.key").read_bytes()
+    key = tmp_path / "vault" / "master.key"
+    other, before, named = vault_in(tmp_path, study="CDISC01"), key.read_bytes(), vault.id
     vault.rotate_master()
-    assert (vault.folder / "master.key").read_bytes() != before
-    for each in (vault, other, Vault(vault.folder, study="CDISC01")):
+    assert key.read_bytes() != before
+    for each in (vault, other, vault_in(tmp_path, study="CDISC01")):
         assert each.decrypt(blob, "c") == b"x" and each.pseudonym("subject", "01-701-1015") == name
-    (vault.folder / "master.key").write_bytes(before)
+        assert each.id == named
+    key.write_bytes(before)
     with pytest.raises(TrialOpsError, match="does not open"):
-        Vault(vault.folder)
+        vault_in(tmp_path)
 
 
 def test_given_master_key_rotates_to_the_given_one(tmp_path: Path) -> None:
-    vault = Vault(tmp_path / "v", MASTER)
+    vault = vault_in(tmp_path, MASTER)
     blob = vault.encrypt("raw", b"x", "c")
     with pytest.raises(TrialOpsError, match="new one must be given"):
         vault.rotate_master()
     vault.rotate_master(MASTER[::-1])
-    assert vault.decrypt(blob, "c") == Vault(tmp_path / "v", MASTER[::-1]).decrypt(blob, "c") == b"x"
+    assert vault.decrypt(blob, "c") == vault_in(tmp_path, MASTER[::-1]).decrypt(blob, "c") == b"x"
     with pytest.raises(TrialOpsError, match="does not open"):
-        Vault(tmp_path / "v", MASTER)
-    assert not (tmp_path / "v" / "master.key").exists()
+        vault_in(tmp_path, MASTER)
+    assert [path.name for path in (tmp_path / "vault").iterdir()] == ["keyring"]
 
 
-@pytest.mark.parametrize("survives", [1, 2])
-def test_master_rotation_cut_short_loses_nothing(vault: Vault, monkeypatch: pytest.MonkeyPatch, survives: int) -> None:
-    """Die before the second or third of its renames: the old or the new master key must open the vault."""
-    blob, replace, calls = vault.encrypt("raw", b"x", "c"), os.replace, []
+@pytest.mark.parametrize("dies_at", ["keyring", "rename"])
+def test_master_rotation_cut_short_loses_nothing(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_at: str
+) -> None:
+    """Die before or after the keyring is stored: the old or the new master key must open the vault."""
+    blob, calls, replace = vault.encrypt("raw", b"x", "c"), [], os.replace
 
-    def die(*paths: object) -> None:
+    def die(*arguments: object, **more: object) -> None:
+        raise OSError("power cut")
+
+    def once(*paths: str) -> None:
         calls.append(paths)
-        if len(calls) > survives:
-            raise OSError("power cut")
-        replace(*paths)  # type: ignore[arg-type]
+        replace(*paths) if len(calls) == 1 else die()
 
-    monkeypatch.setattr(os, "replace", die)
+    if dies_at == "keyring":
+        monkeypatch.setattr(vault._ring._objects, "put", die)
+    else:
+        monkeypatch.setattr(os, "replace", once)
     with pytest.raises(OSError, match="power cut"):
         vault.rotate_master()
     monkeypatch.undo()
-    after = Vault(vault.folder)
+    assert (tmp_path / "vault" / "master.key.next").exists()
+    after = vault_in(tmp_path)
     assert after.decrypt(blob, "c") == b"x"
     after.rotate("raw")
-    assert not (vault.folder / "master.key.next").exists()
-    assert Vault(vault.folder).decrypt(blob, "c") == b"x"
+    assert not (tmp_path / "vault" / "master.key.next").exists()
+    assert vault_in(tmp_path).decrypt(blob, "c") == b"x"
 
 
-def test_key_files_are_the_owners_alone(vault: Vault) -> None:
+def test_shredding_cut_short_is_finished_by_the_next_to_open(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Die with the tombstone stored and the key still in earlier revisions."""
+    blob = vault.encrypt("raw", b"x", "c")
+    monkeypatch.setattr(Keyring, "_check_predecessor", lambda *arguments: (_ for _ in ()).throw(OSError("power cut")))
+    with pytest.raises(OSError, match="power cut"):
+        vault.destroy("raw", 1, reason="erasure", actor="dpo")
+    monkeypatch.undo()
+    assert "wrapped" in revisions(tmp_path)[1].read_text()
+    with pytest.raises(TrialOpsError, match="destroyed"):
+        vault_in(tmp_path).decrypt(blob, "c")
+    assert not any("wrapped" in path.read_text() for path in revisions(tmp_path))
+
+
+def test_key_files_are_the_owners_alone(vault: Vault, tmp_path: Path) -> None:
     vault.rotate("raw")
-    assert {path.name: path.stat().st_mode & 0o777 for path in vault.folder.iterdir()} == {
+    vault.destroy("raw", 1, reason="erasure", actor="dpo")
+    folder = tmp_path / "vault"
+    assert {str(path.relative_to(folder)): path.stat().st_mode & 0o777 for path in folder.rglob("*")} == {
         "master.key": 0o600,
-        "keyring.json": 0o600,
-        "keyring.lock": 0o600,
+        "master.lock": 0o600,
+        "keyring": 0o700,
+        "keyring/000001.json": 0o600,
+        "keyring/000002.json": 0o600,
+        "keyring/000003.json": 0o600,
     }
-    assert vault.folder.stat().st_mode & 0o777 == 0o700
+    assert folder.stat().st_mode & 0o777 == 0o700
 
 
-def test_world_readable_master_key_is_refused(vault: Vault) -> None:
-    (vault.folder / "master.key").chmod(0o644)
+def test_world_readable_master_key_is_refused(vault: Vault, tmp_path: Path) -> None:
+    key = tmp_path / "vault" / "master.key"
+    key.chmod(0o644)
     with pytest.raises(TrialOpsError, match="every user"):
-        Vault(vault.folder)
-    (vault.folder / "master.key").chmod(0o640)  # a volume's group, as Kubernetes sets it
-    Vault(vault.folder)
+        vault_in(tmp_path)
+    key.chmod(0o640)  # a volume's group, as Kubernetes sets it
+    vault_in(tmp_path)
 
 
-def test_lost_master_key_is_not_made_anew(vault: Vault) -> None:
-    (vault.folder / "master.key").unlink()
+def test_lost_master_key_is_not_made_anew(vault: Vault, tmp_path: Path) -> None:
+    key = tmp_path / "vault" / "master.key"
+    key.unlink()
     with pytest.raises(TrialOpsError, match="no master key"):
-        Vault(vault.folder)
-    assert not (vault.folder / "master.key").exists()
+        vault_in(tmp_path)
+    assert not key.exists()
 
 
-def test_damaged_or_altered_key_files_are_refused(vault: Vault) -> None:
+def test_damaged_or_altered_key_files_are_refused(vault: Vault, tmp_path: Path) -> None:
     vault.encrypt("raw", b"x", "c")
     vault.rotate("raw")
-    path = vault.folder / "keyring.json"
-    whole = path.read_text()
-    path.write_text(whole.replace('"retired"', '"active"'))
+    _, before, newest = revisions(tmp_path)
+    whole = newest.read_text()
+    newest.write_text(whole.replace('"retired"', '"active"'))
     with pytest.raises(TrialOpsError, match="altered"):
-        Vault(vault.folder)
-    path.write_text(whole[:-20])
+        vault_in(tmp_path)
+    newest.write_text(whole[:-20])
     with pytest.raises(TrialOpsError, match="cannot be read"):
-        Vault(vault.folder)
-    path.write_text(whole)
-    (vault.folder / "master.key").write_bytes(b"c2hvcnQ=")
+        vault_in(tmp_path)
+    newest.write_text(whole)
+    earlier = before.read_text()
+    before.write_text(earlier.replace("active", "Active"))
+    with pytest.raises(TrialOpsError, match="revision of the keyring was altered"):
+        vault_in(tmp_path)
+    before.unlink()
+    with pytest.raises(TrialOpsError, match="missing"):
+        vault_in(tmp_path)
+    before.write_text(earlier)
+    vault_in(tmp_path)
+    (tmp_path / "vault" / "master.key").write_bytes(b"c2hvcnQ=")
     with pytest.raises(TrialOpsError, match="damaged"):
-        Vault(vault.folder)
+        vault_in(tmp_path)
+
+
+def test_earlier_revision_put_in_the_newest_place_is_refused(vault: Vault, tmp_path: Path) -> None:
+    vault.rotate("raw")
+    first, second = revisions(tmp_path)
+    second.with_name("000003.json").write_bytes(first.read_bytes())
+    with pytest.raises(TrialOpsError, match="altered"):
+        vault_in(tmp_path)
+
+
+def test_removed_keyring_is_not_made_anew_by_who_has_it_open(vault: Vault, tmp_path: Path) -> None:
+    for path in revisions(tmp_path):
+        path.unlink()
+    with pytest.raises(TrialOpsError, match="gone"):
+        vault.rotate("raw")
+    assert revisions(tmp_path) == []
 
 
 def test_master_key_has_32_bytes(tmp_path: Path) -> None:
     with pytest.raises(TrialOpsError, match="32 bytes"):
-        Vault(tmp_path / "v", b"short")
+        vault_in(tmp_path, b"short")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_keys_stay_out_of_representations(tmp_path: Path) -> None:
-    vault = Vault(tmp_path / "v", MASTER)
+    vault = vault_in(tmp_path, MASTER)
     vault.encrypt("raw", b"x", "c")
-    shown = repr(vault) + repr(vault._ring) + repr(vault.key_records())
+    shown = repr(vault) + repr(vault._ring) + repr(vault._ring._master_key) + repr(vault.key_records())
     secrets = [MASTER, vault._ring.pseudonym_key(), vault._ring.key("raw", 1)]
     assert not any(repr(secret)[2:-1] in shown or secret.hex() in shown for secret in secrets)
-    assert keyring.base64.b64encode(secrets[1]).decode() not in (tmp_path / "v" / "keyring.json").read_text()
-
-
-def _open(folder: str, results: multiprocessing.Queue[tuple[bytes, str]]) -> None:
-    vault = Vault(Path(folder))
-    results.put((vault.encrypt("raw", b"from a worker", "c"), vault.pseudonym("subject", "1")))
-
-
-def test_processes_that_create_a_vault_at_once_share_its_keys(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    workers = [context.Process(target=_open, args=(str(tmp_path / "v"), results)) for _ in range(4)]
-    for worker in workers:
-        worker.start()
-    made = [results.get(timeout=60) for _ in workers]
-    for worker in workers:
-        worker.join(60)
-    vault = Vault(tmp_path / "v")
-    assert {vault.decrypt(blob, "c") for blob, _ in made} == {b"from a worker"}
-    assert {name for _, name in made} == {vault.pseudonym("subject", "1")}
-    assert [(key.purpose, key.version) for key in vault.key_records()] == [("raw", 1)]
+    kept = "".join(path.read_text() for path in revisions(tmp_path))
+    assert not any(base64.b64encode(secret).decode() in kept for secret in secrets)
 
 
 # -- pseudonyms --------------------
 
 
-def test_pseudonym_is_16_base32_letters_and_stable(vault: Vault) -> None:
+def test_pseudonym_is_16_base32_letters_and_stable(vault: Vault, tmp_path: Path) -> None:
     name = vault.pseudonym("subject", "01-701-1015")
     assert len(name) == 16 and set(name) <= set("abcdefghijklmnopqrstuvwxyz234567")
     vault.rotate("raw")
-    assert Vault(vault.folder, study="CDISC01").pseudonym("subject", "01-701-1015") == name
+    assert vault_in(tmp_path, study="CDISC01").pseudonym("subject", "01-701-1015") == name
 
 
 def test_pseudonyms_differ_by_kind_study_value_and_vault(vault: Vault, tmp_path: Path) -> None:
@@ -338,8 +380,8 @@ def test_pseudonyms_differ_by_kind_study_value_and_vault(vault: Vault, tmp_path:
         vault.pseudonym("site", "1015"),
         vault.pseudonym("subject", "1015", study="CDISC02"),
         vault.pseudonym("subjec", "t1015"),
-        Vault(tmp_path / "other", study="CDISC01").pseudonym("subject", "1015"),
-        Vault(vault.folder).pseudonym("subject", "1015"),
+        vault_in(tmp_path / "other", study="CDISC01").pseudonym("subject", "1015"),
+        vault_in(tmp_path).pseudonym("subject", "1015"),
     ]
     assert len(set(names)) == len(names)
 
@@ -349,7 +391,7 @@ def test_pseudonym_is_the_documented_hmac(tmp_path: Path) -> None:
     import hashlib
     import hmac
 
-    vault = Vault(tmp_path / "v", MASTER, study="S")
+    vault = vault_in(tmp_path, MASTER, study="S")
     domain = b"\0\0\0\x09pseudonym\0\0\0\x01S\0\0\0\x07subject"
     key = hmac.new(vault._ring.pseudonym_key(), domain, hashlib.sha256).digest()
     expected = base64.b32encode(hmac.new(key, b"1015", hashlib.sha256).digest()[:10]).decode().lower()
@@ -366,12 +408,12 @@ def test_pseudonyms_of_twenty_thousand_do_not_collide(vault: Vault) -> None:
     assert len(set(vault.pseudonyms("subject", [f"S-{number}" for number in range(20_000)]))) == 20_000
 
 
-def test_offsets_are_fixed_never_zero_and_fill_the_range(vault: Vault) -> None:
+def test_offsets_are_fixed_never_zero_and_fill_the_range(vault: Vault, tmp_path: Path) -> None:
     offsets = [vault.offset_days(f"S-{number}", -5, 5) for number in range(2_000)]
     counts = {day: offsets.count(day) for day in range(-5, 6)}
     assert counts.pop(0) == 0 and sum(counts.values()) == 2_000
     assert all(140 <= count <= 260 for count in counts.values())  # 200 expected, standard deviation 13
-    again = Vault(vault.folder, study="CDISC01")
+    again = vault_in(tmp_path, study="CDISC01")
     assert [again.offset_days(f"S-{number}", -5, 5) for number in range(2_000)] == offsets
 
 
