@@ -135,7 +135,7 @@ def test_no_column_tells_the_order_of_the_delivery(intake: Intake, clean: Deiden
         first = frame.group_by("USUBJID").agg(pl.col("_raw").first(), *(pl.col(c).min() for c in numbers))
         for column in numbers:
             known = first.drop_nulls(column)
-            if known[column].n_unique() > 1:
+            if known.height >= 20 and known[column].n_unique() > 1:
                 assert abs(known.select(pl.corr("_raw", column, method="spearman")).item()) < 0.3, (domain, column)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,7 @@ STEPS = (
 )
 PURE = ("deidentify", "build-features", "build-training-set", "search-model", "evaluate-model", "assess-fairness")
 SET = ("--set", "trials=2")
+RESULTS = re.compile("(ORRES|STRESC|ORNRLO|ORNRHI|STNRC)$")
 
 pytestmark = pytest.mark.slow
 
@@ -67,22 +70,39 @@ def test_leaves_a_dossier_a_page_and_a_verified_trail(finished: Home) -> None:
 
 
 def test_no_identifier_outside_the_vault(finished: Home, trial: Path) -> None:
-    """No subject number of the delivery is in any file of the home, whatever its kind."""
+    """No identifier of the delivery is in any file of the home, whatever its kind.
+
+    What can be equal by chance is looked for so that chance does not find it: a subject's USUBJID and the dates of
+    birth and first dose anywhere; SUBJID, six digits, as a whole number that is no decimal; SITEID, three digits, as
+    a whole word of a text column that is not a column of results.
+    """
     import polars as pl
     import pyreadstat
 
-    subjects = pyreadstat.read_xport(str(trial / "dm.xpt"))[0]["USUBJID"].tolist()
-    needles = [s.encode() for s in subjects[:40]]
-    lake = finished.path / "lake"
+    dm = pyreadstat.read_xport(str(trial / "dm.xpt"), output_format="polars")[0]
+    day = pl.col("RFSTDTC").str.slice(0, 10)
+    # Whatever was written today carries today's date.
+    starts = dm.filter(day < str(date.today() - timedelta(days=2))).select(day)
+    born = dm.filter(pl.col("BRTHDTC").str.len_chars() >= 10)["BRTHDTC"].str.slice(0, 10)
+    anywhere = re.compile("|".join({*dm["USUBJID"], *born, *starts["RFSTDTC"]} - {""}).encode())
+    numbers, sites = {s.encode() for s in dm["SUBJID"]}, set(dm["SITEID"])
+    assert len(born) > 200 and starts.height > 200 and len(numbers) == dm.height and len(sites) == 10
+    whole = re.compile(rb"(?<![0-9A-Za-z.])\d{6}(?![0-9A-Za-z]|\.\d)")
+    tables = 0
     for path in finished.path.rglob("*"):
         if not path.is_file():
             continue
-        if path.suffix == ".parquet" and lake in path.parents:
+        content, name = path.read_bytes(), path.relative_to(finished.path)
+        if path.suffix == ".parquet":
             frame = pl.read_parquet(path)
-            text = frame.select(pl.col(pl.String)).write_csv().encode()
-        else:
-            text = path.read_bytes()
-        assert not any(needle in text for needle in needles), path.relative_to(finished.path)
+            content += frame.write_ndjson().encode()
+            texts = [c for c, kind in frame.schema.items() if kind == pl.String and not RESULTS.search(c)]
+            words = {w for c in texts for t in frame[c].drop_nulls().unique() for w in re.findall(r"\w+", t)}
+            tables += 1
+            assert not words & sites, name
+        assert not anywhere.search(content), name
+        assert not numbers.intersection(whole.findall(content)), name
+    assert tables > 15
 
 
 def test_second_run_with_nothing_new_reuses_and_says_so(finished: Home, trial: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 SOURCE = "_SOURCE"
 ROW = "_ROW"
 RECEIVED = "_RECEIVED"
+_CORRECTION = re.compile(r"corrections/([^/]+)/")
 
 
 @dataclass(frozen=True)
@@ -86,9 +89,25 @@ def day_column(column: str) -> str:
     return column[:-3] + "DY"
 
 
+def deliveries(files: Iterable[str]) -> dict[str, int]:
+    """File name -> number of its delivery: 1, and one more for every day on which corrections came, in their order.
+
+    The number stands for the day outside the sealed raw data: the day on which a correction came, beside the
+    study day on which it became known, would give day 1 of a subject away.
+    """
+    days = {file: _CORRECTION.match(file) for file in files}
+    order = sorted({day[1] for day in days.values() if day})
+    return {file: 2 + order.index(day[1]) if day else 1 for file, day in sorted(days.items())}
+
+
 def delivery_label(number: int, domain: str) -> str:
-    """What `_SOURCE` says in a clean table: which delivery, counted from 1, and nothing of the file's name."""
+    """What `_SOURCE` says in a clean table: which delivery, and nothing of the file's name."""
     return f"delivery {number}/{domain}"
+
+
+def file_labels(files: Iterable[str]) -> dict[str, str]:
+    """File name -> what people are shown: a correction by the number of its delivery instead of its day."""
+    return {file: file if n == 1 else f"delivery {n}/{file.split('/')[-1]}" for file, n in deliveries(files).items()}
 
 
 def generic(domain: str, column: str) -> str:

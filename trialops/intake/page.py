@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trialops.intake.domains import file_labels
 from trialops.intake.facts import trial_facts
-from trialops.pages import Facts, Figure, Page, Section, Table, Text, Verdict, plots
+from trialops.pages import Facts, Figure, Page, Section, Table, Text, Verdict, plots, suppressed
 
 if TYPE_CHECKING:
     from trialops.intake.sdtm import Intake
@@ -18,6 +19,10 @@ def intake_page(intake: Intake) -> Page:
     facts = trial_facts(intake.tables)
     counts = {name: int(intake.dispositions[name].sum()) for name in ("read", "loaded", "quarantined", "ignored")}
     balance = counts["loaded"] + counts["quarantined"] + counts["ignored"]
+    labels = file_labels(intake.dispositions["file"])
+    later = any(name != label for name, label in labels.items())
+    numbered = [Text("Corrections are numbered from 2 on, in the order of their days.", quiet=True)] if later else []
+    files = intake.dispositions.with_columns(pl.col("file").replace(labels))
     columns = ("file", "domain", "read", "loaded", "quarantined", "ignored", "encoding", "reason")
     reasons = (
         intake.quarantine.group_by("reason", "file")
@@ -34,26 +39,41 @@ def intake_page(intake: Intake) -> Page:
     shown = {
         "subjects": facts["subjects"],
         "randomised": facts["randomised"],
-        "screen failures": facts["screen_failures"],
+        "screen failures": suppressed(facts["screen_failures"]),
         "sites": facts["sites"],
-        "completed": facts.get("completed"),
-        "discontinued": facts.get("discontinued"),
+        "completed": suppressed(facts.get("completed") or 0),
+        "discontinued": suppressed(facts.get("discontinued") or 0),
     }
-    arms = facts["arms"]
+    arms = [(arm, suppressed(n)) for arm, n in facts["arms"].items()]
+    reasons_left = facts.get("reasons") or {}
+    frequent = {reason: n for reason, n in reasons_left.items() if suppressed(n) == n}
+    rare = [Text(f"{len(reasons_left) - len(frequent)} reasons of too few subjects are not shown.", quiet=True)]
     return Page(
         "Intake",
         [
-            Section("The trial as delivered", [Facts(shown), Table(("arm", "randomised"), list(arms.items()))]),
-            Section("Rows by file", [Table(columns, intake.dispositions.select(columns).rows())]),
+            Section("The trial as delivered", [Facts(shown), Table(("arm", "randomised"), arms)]),
+            Section(
+                "Rows by file",
+                [
+                    Table(columns, files.select(columns).rows()),
+                    *numbered,
+                ],
+            ),
             Section(
                 "Quarantine",
                 [Table(("reason", "file", "rows"), reasons.select("reason", "file", "rows").rows())],
             ),
             Section(
                 "Why subjects left",
-                [Figure(plots.bars(list(facts["reasons"]), list(facts["reasons"].values()), xlabel="subjects"))]
-                if facts.get("reasons")
-                else [Text("No disposition table was delivered.", quiet=True)],
+                [
+                    *(
+                        [Figure(plots.bars(list(frequent), list(frequent.values()), xlabel="subjects"))]
+                        if frequent
+                        else []
+                    ),
+                    *(rare if len(frequent) < len(reasons_left) else []),
+                    *([] if reasons_left else [Text("No reason was delivered.", quiet=True)]),
+                ],
             ),
         ],
         verdict,

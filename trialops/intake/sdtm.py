@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from trialops.errors import TrialOpsError
 from trialops.intake import quarantine
-from trialops.intake.domains import RECEIVED, ROW, SOURCE, catalog
+from trialops.intake.domains import RECEIVED, ROW, SOURCE, catalog, file_labels
 from trialops.intake.xport_layout import LayoutError, choose_encoding, read_layout
 
 if TYPE_CHECKING:
@@ -30,9 +30,10 @@ class Intake:
     Attributes:
         tables: Loaded rows by domain, with `_SOURCE` (file), `_ROW` (1-based) and `_RECEIVED` (Date; null for
             the first delivery). A correction is another row with the same key, never a replacement.
-        quarantine: One line per row set aside; see `quarantine.SCHEMA`.
-        dispositions: One line per file: file, domain, read, loaded, quarantined, ignored, sha256, encoding,
-            reason.
+        quarantine: One line per row set aside; see `quarantine.SCHEMA`. Corrections are named by the number of
+            their delivery, see `file_labels`.
+        dispositions: One line per file under its own name: file, domain, read, loaded, quarantined, ignored,
+            sha256, encoding, reason.
         source_digest: SHA-256 over the names and digests of all files.
         study: STUDYID of the delivery.
     """
@@ -116,11 +117,13 @@ def read_folder(
             subjects = loaded["USUBJID"].unique()
         tables[domain] = _typed(domain, loaded.drop("_received_by"))
         set_aside.append(bad)
-    bad = pl.concat(set_aside).sort("file", "row")
+    bad = pl.concat(set_aside)
     if progress:
         progress("counted every row", 1.0)
     digest = hashlib.sha256("".join(f"{f.name}\0{f.sha256}\n" for f in files).encode()).hexdigest()
-    return Intake(tables, bad, _dispositions(files, tables, bad), digest, study)
+    counts = _dispositions(files, tables, bad)
+    shown = bad.with_columns(pl.col("file").replace(file_labels(counts["file"]))).sort("file", "row")
+    return Intake(tables, shown, counts, digest, study)
 
 
 def delivery_digest(folder: Path) -> str:

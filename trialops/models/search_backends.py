@@ -86,6 +86,7 @@ def run_inprocess(problem: Problem, storage: Path, *, workers: int, progress: Pr
         One outcome per candidate, by number.
     """
     import optuna
+    import sklearn.linear_model  # noqa: F401 -- before the threads: two that import it at once see half a module
     from optuna.storages.journal import JournalFileBackend
     from optuna.trial import TrialState
 

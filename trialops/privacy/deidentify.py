@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from trialops.errors import TrialOpsError
 from trialops.intake import partial_dates, quarantine
-from trialops.intake.domains import ROW, SOURCE, catalog
+from trialops.intake.domains import ROW, SOURCE, catalog, deliveries, file_labels
 from trialops.privacy import needles, study_days
 from trialops.privacy.data_cut import with_cut
 from trialops.privacy.policy import MODES, Policy, default_policy
@@ -82,7 +82,8 @@ class HIPAAComplianceOperator:
             )
             reference = reference.join(offsets, on="USUBJID")
         names = self._pseudonyms(tables, mode, vault)
-        deliveries = _deliveries(tables)
+        files = _files(tables)
+        numbers, labels = deliveries(files), file_labels(files)
         clean: dict[str, pl.DataFrame] = {}
         aside = [quarantine.empty()]
         lines: list[dict[str, Any]] = []
@@ -95,11 +96,11 @@ class HIPAAComplianceOperator:
             if frame.schema.get("VISITNUM") == pl.Float64:
                 frame = frame.join(visits, on=["USUBJID", "VISITNUM"], how="left")
             orphan = ~pl.col("USUBJID").is_in(subjects.implode()).fill_null(False)
-            aside.append(_set_aside(domain, frame.filter(orphan)))
+            aside.append(_set_aside(domain, frame.filter(orphan), labels))
             frame = frame.filter(~orphan)
             disagree |= _disagreements(frame)
             lines += self._lines(domain, frame.drop(absent.get(domain, [])), mode)
-            cleaned = clean_table(domain, frame, mode, self.policy, names, deliveries, withheld)
+            cleaned = clean_table(domain, frame, mode, self.policy, names, numbers, withheld)
             clean[domain] = _sorted(domain, cleaned)
         clean["DM"] = with_cut(clean["DM"], day_one, names.get("subject"), self.policy.data_cut)
         listed = pl.DataFrame(lines, schema=_COLUMNS)
@@ -220,18 +221,12 @@ def _day_one(day_one: pl.DataFrame) -> dict[str, int]:
     return {**shown, f"{SOURCES[-1]}, treated": contact}
 
 
-def _deliveries(tables: dict[str, pl.DataFrame]) -> dict[str, int]:
-    """File name -> number of its delivery: 1, and one more for every day on which corrections came."""
-    import polars as pl
-
-    given = [t.select(pl.col(SOURCE)) for t in tables.values() if SOURCE in t.columns]
-    # The name that no file has stands for the first delivery, which need not have every table.
-    files = pl.concat([pl.DataFrame({SOURCE: [""]}), *given]).drop_nulls().unique()
-    day = pl.col(SOURCE).str.extract(r"^corrections/([^/]+)/").fill_null("")
-    return dict(files.select(SOURCE, day.rank("dense").cast(pl.Int64).alias("n")).sort(SOURCE).iter_rows())
+def _files(tables: dict[str, pl.DataFrame]) -> list[str]:
+    """Names of all files that rows came from."""
+    return sorted({file for t in tables.values() if SOURCE in t.columns for file in t[SOURCE].drop_nulls().unique()})
 
 
-def _set_aside(domain: str, frame: pl.DataFrame) -> pl.DataFrame:
+def _set_aside(domain: str, frame: pl.DataFrame, labels: dict[str, str]) -> pl.DataFrame:
     """Rows without a subject in DM: there is no day 1 to count from."""
     import polars as pl
 
@@ -239,7 +234,7 @@ def _set_aside(domain: str, frame: pl.DataFrame) -> pl.DataFrame:
         return quarantine.empty()
     reason = pl.when(pl.col("USUBJID").is_null()).then(pl.lit("MISSING_SUBJECT")).otherwise(pl.lit("ORPHAN_SUBJECT"))
     return frame.select(
-        file=pl.col(SOURCE) if SOURCE in frame.columns else pl.lit(None, pl.String),
+        file=pl.col(SOURCE).replace(labels) if SOURCE in frame.columns else pl.lit(None, pl.String),
         row=pl.col(ROW) if ROW in frame.columns else pl.lit(None, pl.Int64),
         domain=pl.lit(domain),
         column=pl.lit("USUBJID"),

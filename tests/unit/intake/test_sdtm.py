@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from trialops.errors import TrialOpsError
 from trialops.intake.domains import current_rows
+from trialops.intake.page import intake_page
 from trialops.intake.sdtm import Intake, read_folder
 from trialops.intake.xport_layout import LayoutError, choose_encoding, read_layout
 
@@ -273,6 +274,24 @@ def test_corrections_add_versions_and_never_replace(tmp_path: Path) -> None:
     newest = current_rows("AE", events)
     assert newest.height == 4
     assert newest.filter(pl.col("AESEQ") == 2)["AESER"].to_list() == ["Y"]
+
+
+def test_outside_the_sealed_tables_corrections_go_by_number(tmp_path: Path) -> None:
+    """The day a correction came, beside the study day on which it became known, gives day 1 of a subject away."""
+    deliver(tmp_path)
+    bad = {k: v[:1] for k, v in ae(AESEQ=["one", "2", "1"]).items()}
+    for day in ("2015-02-01", "2015-03-01"):
+        write(tmp_path / "corrections" / day, "AE", bad)
+    intake = read_folder(tmp_path, received=RECEIVED)
+    assert intake.quarantine["file"].to_list() == ["delivery 2/ae.xpt", "delivery 3/ae.xpt"]
+    assert counts(intake, "corrections/2015-02-01/ae.xpt") == (1, 0, 1, 0)
+    page = str(intake_page(intake))
+    assert "2015-02" not in page and "delivery 3/ae.xpt" in page
+
+
+def test_page_shows_no_small_group(tmp_path: Path) -> None:
+    page = str(intake_page(read_folder(deliver(tmp_path), received=RECEIVED)))
+    assert "1 reasons of too few subjects" in page and "('A', 1)" not in page
 
 
 def test_correction_folder_needs_a_date(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_neither_order_nor_any_whole_number_ranks_the_subjects(across: bool) -> 
         first = frame.group_by("USUBJID").agg(pl.col("_raw").first(), *(pl.col(c).min() for c in numbers))
         for column in numbers:
             known = first.drop_nulls(column)
-            if known[column].n_unique() > 1:
+            if known.height >= 20 and known[column].n_unique() > 1:
                 related = known.select(pl.corr("_raw", column, method="spearman")).item()
                 assert abs(related) < 0.4, (domain, column)  # four standard errors for 120 subjects
 
