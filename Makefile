@@ -29,7 +29,7 @@ demo: setup ## Run the main job on a synthesized trial and print the link to its
 	@$(BIN)/trialops --home $(DEMO_HOME) demo --subjects $(SUBJECTS)
 
 test: setup ## Run all tests
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup ## Check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -90,7 +90,7 @@ def test_no_identifier_outside_the_vault(finished: Home, trial: Path) -> None:
     whole = re.compile(rb"(?<![0-9A-Za-z.])\d{6}(?![0-9A-Za-z]|\.\d)")
     tables = 0
     for path in finished.path.rglob("*"):
-        if not path.is_file():
+        if not path.is_file() or path.name == "uv.lock":  # the platform's own, with the days its packages came out
             continue
         content, name = path.read_bytes(), path.relative_to(finished.path)
         if path.suffix == ".parquet":

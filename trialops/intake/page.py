@@ -47,7 +47,13 @@ def intake_page(intake: Intake) -> Page:
     arms = [(arm, suppressed(n)) for arm, n in facts["arms"].items()]
     reasons_left = facts.get("reasons") or {}
     frequent = {reason: n for reason, n in reasons_left.items() if suppressed(n) == n}
-    rare = [Text(f"{len(reasons_left) - len(frequent)} reasons of too few subjects are not shown.", quiet=True)]
+    left: list[Figure | Text] = []
+    if frequent:
+        left.append(Figure(plots.bars(list(frequent), list(frequent.values()), xlabel="subjects")))
+    if rare := len(reasons_left) - len(frequent):
+        left.append(Text(f"{rare} more reasons have too few subjects to be shown.", quiet=True))
+    if not reasons_left:
+        left.append(Text("No reason was delivered.", quiet=True))
     return Page(
         "Intake",
         [
@@ -65,15 +71,7 @@ def intake_page(intake: Intake) -> Page:
             ),
             Section(
                 "Why subjects left",
-                [
-                    *(
-                        [Figure(plots.bars(list(frequent), list(frequent.values()), xlabel="subjects"))]
-                        if frequent
-                        else []
-                    ),
-                    *(rare if len(frequent) < len(reasons_left) else []),
-                    *([] if reasons_left else [Text("No reason was delivered.", quiet=True)]),
-                ],
+                left,
             ),
         ],
         verdict,

@@ -176,6 +176,11 @@ def evaluate_predictions(
         npv=wilson(others - alarms, len(y) - flagged, level),
     )
     extra = list(notes)
+    if len(p) and float(p.max() - p.min()) < 1e-12:
+        extra.append(
+            "The model gives everybody the same risk: no configuration that told subjects apart did better on sites "
+            "left out of its fit."
+        )
     if area.method not in ("DeLong", "DeLong, logit"):
         extra.append(f"AUROC interval: {area.method}.")
     rows = []

@@ -60,9 +60,9 @@ def fall_back(
         run.audit("alert.integrity", dataset, place, reason="a validated version does not verify any more")
     if last is None:
         run.decide("fail", numbers=numbers, policy=policy)
-        raise TrialOpsError(
-            f"{why}, and no earlier version can be used", where=f"data set {dataset}", fix=fix
-        )
-    run.audit("alert.quality", dataset, str(last.sequence), reason=f"{why}: using the last validated version", **numbers)
+        raise TrialOpsError(f"{why}, and no earlier version can be used", where=f"data set {dataset}", fix=fix)
+    run.audit(
+        "alert.quality", dataset, str(last.sequence), reason=f"{why}: using the last validated version", **numbers
+    )
     run.decide("fallback", numbers={**numbers, "validated": last.sequence}, policy=policy)
     return Gate("fallback", last.snapshot)

@@ -291,7 +291,7 @@ def test_outside_the_sealed_tables_corrections_go_by_number(tmp_path: Path) -> N
 
 def test_page_shows_no_small_group(tmp_path: Path) -> None:
     page = str(intake_page(read_folder(deliver(tmp_path), received=RECEIVED)))
-    assert "1 reasons of too few subjects" in page and "('A', 1)" not in page
+    assert "1 more reasons have too few subjects" in page and "('A', 1)" not in page
 
 
 def test_correction_folder_needs_a_date(tmp_path: Path) -> None:

@@ -289,3 +289,12 @@ def test_the_operator_refuses_a_site_the_model_has_seen(trial_frame: pl.DataFram
 
 def test_the_known_auroc(separation: Callable[[float], float]) -> None:
     assert separation(1.5) == pytest.approx(0.8556, abs=1e-4)
+
+
+def test_a_model_that_tells_nobody_apart_says_so() -> None:
+    y = np.array([0, 1, 0, 1, 1, 0])
+    found = evaluate_predictions(
+        y, np.full(6, 0.5), np.array(list("aabbcc")), threshold=0.5, decision_thresholds=(0.1, 0.8)
+    )
+    assert found.verdict == "not shown to be better than chance"
+    assert any("same risk" in note for note in found.notes)
