@@ -7,7 +7,7 @@ from components.base import component
 
 @component
 def notify(status: PipelineTaskFinalStatus, pipeline: str) -> str:
-    """Tell the people concerned how a run ended, from the run's own evidence; anchor the audit trail.
+    """Tell the people concerned how a run ended, from the run's own evidence; log the run and anchor the trail.
 
     Args:
         status: What the orchestrator says of the run.
@@ -20,11 +20,15 @@ def notify(status: PipelineTaskFinalStatus, pipeline: str) -> str:
     from trialops.governance.anchors import anchor_head
     from trialops.governance.lineage import run_records
     from trialops.stores import step
+    from trialops.stores.run_log import finish_run, record_run
+    from trialops.version import code_version
 
     with step("notify", pipeline=pipeline, state=status.state) as run:
         message = of_run(run.run_id, pipeline, status.state, run_records(run.objects, run.run_id))
         run.audit("alert.notify", pipeline, message.severity, title=message.title)
-        deliver(message, run.objects)
+        page = deliver(message, run.objects)
+        record_run(run.engine, run.run_id, pipeline, code_version=code_version())
+        finish_run(run.engine, run.run_id, "failed" if message.severity == "critical" else "succeeded", page=page)
     if run.settings.audit_log_enabled:
         anchor_head(run.trail, run.objects)  # after the step's own last record, so that it is covered too
     return message.severity

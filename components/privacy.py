@@ -27,6 +27,9 @@ def deidentify(raw: Input[Dataset], clean: Output[Dataset], withheld: Output[Dat
         result = HIPAAComplianceOperator().run(
             run.unseal(raw), mode, run.vault, synthetic=mode == "off", progress=run.progress
         )
+        for kind, link in result.links.items():
+            # Who stands behind a pseudonym, encrypted: a safety physician must be able to reach the subject.
+            run.vault.remember(kind, dict(link.select("raw", "pseudonym").iter_rows()), engine=run.engine)
         run.write(clean, result.tables, zone="clean")
         run.write_table(withheld, result.quarantine, table="quarantine/privacy")
         run.metrics |= {"subjects": result.report.subjects, "withheld": result.quarantine.height}

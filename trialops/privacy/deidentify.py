@@ -128,7 +128,7 @@ class HIPAAComplianceOperator:
         )
         if progress:
             progress("searched the clean tables for identifiers", 1.0)
-        return Deidentified(clean, report, pl.concat(aside).sort("file", "row"))
+        return Deidentified(clean, report, pl.concat(aside).sort("file", "row"), names)
 
     def _require(self, tables: dict[str, pl.DataFrame], mode: str, synthetic: bool) -> None:
         if mode not in MODES:

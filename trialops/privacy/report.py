@@ -76,8 +76,16 @@ class DeidentificationReport:
 
 @dataclass(frozen=True)
 class Deidentified:
-    """Clean tables, the report, and rows that could not be de-identified (see `quarantine.SCHEMA`)."""
+    """What de-identification gives.
+
+    Attributes:
+        tables: Clean tables by domain.
+        report: What was done.
+        quarantine: Rows that could not be de-identified; see `quarantine.SCHEMA`.
+        links: Key space -> columns `raw` and `pseudonym`. Identifiable: for the vault alone, never shown or logged.
+    """
 
     tables: dict[str, pl.DataFrame]
     report: DeidentificationReport
     quarantine: pl.DataFrame
+    links: dict[str, pl.DataFrame] = field(default_factory=dict, repr=False)

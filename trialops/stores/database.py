@@ -1,4 +1,4 @@
-"""The database: SQLite embedded, PostgreSQL in a cluster; migrations, pipeline runs, promotion log.
+"""The database: SQLite embedded, PostgreSQL in a cluster; migrations, promotion log.
 
 Transactions are opened by `reading` and `writing`. A plain `engine.begin()` is a writer's transaction too:
 SQLite gives it BEGIN IMMEDIATE, so that a read-then-write never fails half-way because another process wrote
@@ -28,7 +28,6 @@ BUSY_SECONDS = 30
 MIGRATION_LOCK = 0x7472_6961_6C01
 """PostgreSQL advisory lock held while the schema is upgraded."""
 
-RUN_STATES = ("running", "succeeded", "failed", "cancelled")
 PROMOTION_ACTIONS = ("register", "promote", "rollback", "hold", "reject", "unchanged")
 
 _engines: dict[tuple[int, str], Engine] = {}
@@ -269,153 +268,12 @@ def _migration_lock(engine: Engine) -> Iterator[None]:
         os.close(handle)
 
 
-@dataclass(frozen=True)
-class Run:
-    """One run of a pipeline; times are UTC text, `finished` is empty while it runs."""
-
-    run_id: str
-    pipeline: str
-    parameters: dict[str, Any]
-    state: str
-    started: str
-    finished: str
-    code_version: str
-    page: str
-
-
-def record_run(
-    engine: Engine,
-    run_id: str,
-    pipeline: str,
-    *,
-    parameters: Mapping[str, Any] | None = None,
-    code_version: str = "",
-    page: str = "",
-) -> Run:
-    """Record that a run started.
-
-    Recording it again (a retried step) keeps its first start and makes it running.
-
-    Args:
-        engine: From `connect`, migrated.
-        run_id: The orchestrator's id of the run.
-        pipeline: Catalogue name.
-        parameters: JSON values the run was given.
-        code_version: Of the program that runs.
-        page: Object-store key of the run's home page.
-
-    Raises:
-        TrialOpsError: The id belongs to a run of another pipeline.
-    """
-    import sqlalchemy as sa
-
-    from trialops.stores.tables import runs as table
-
-    with writing(engine) as connection:
-        lock_row(connection, run_id)
-        row = connection.execute(sa.select(table).where(table.c.run_id == run_id)).first()
-        if row is None:
-            connection.execute(
-                table.insert().values(
-                    run_id=run_id,
-                    pipeline=pipeline,
-                    parameters=canonical(dict(parameters or {})),
-                    state="running",
-                    started=utc_now(),
-                    finished="",
-                    code_version=code_version,
-                    page=page,
-                )
-            )
-        elif row.pipeline != pipeline:
-            raise TrialOpsError(
-                f"Run {run_id!r} is recorded as a run of {row.pipeline!r}, not of {pipeline!r}.",
-                where="runs",
-                fix="Give the run an id of its own.",
-            )
-        else:
-            connection.execute(
-                table.update()
-                .where(table.c.run_id == run_id)
-                .values(
-                    state="running",
-                    finished="",
-                    page=page or row.page,
-                    code_version=code_version or row.code_version,
-                )
-            )
-        return _run(connection.execute(sa.select(table).where(table.c.run_id == run_id)).one())
-
-
 def lock_row(connection: Connection, name: str) -> None:
     """PostgreSQL: writers of one name take turns even before its row exists. SQLite has one writer anyway."""
     if connection.dialect.name == "postgresql":
         import sqlalchemy as sa
 
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": name})
-
-
-def finish_run(engine: Engine, run_id: str, state: str, *, page: str = "") -> Run:
-    """Record how a run ended.
-
-    Args:
-        engine: From `connect`, migrated.
-        run_id: As recorded.
-        state: succeeded, failed or cancelled.
-        page: Object-store key of the run's home page, if it is known only now.
-
-    Raises:
-        TrialOpsError: The run or the state is unknown.
-    """
-    from trialops.stores.tables import runs as table
-
-    if state not in RUN_STATES[1:]:
-        raise TrialOpsError(
-            f"A run does not end as {state!r}.", where="runs", fix=f"Use one of {', '.join(RUN_STATES[1:])}."
-        )
-    values = {"state": state, "finished": utc_now()} | ({"page": page} if page else {})
-    with writing(engine) as connection:
-        connection.execute(table.update().where(table.c.run_id == run_id).values(**values))
-    return run(engine, run_id)
-
-
-def run(engine: Engine, run_id: str) -> Run:
-    """One recorded run.
-
-    Raises:
-        TrialOpsError: No run has this id.
-    """
-    import sqlalchemy as sa
-
-    from trialops.stores.tables import runs as table
-
-    with reading(engine) as connection:
-        row = connection.execute(sa.select(table).where(table.c.run_id == run_id)).first()
-    if row is None:
-        raise TrialOpsError(
-            f"No run {run_id!r} is recorded.", where="runs", fix="List the runs and take an id from there."
-        )
-    return _run(row)
-
-
-def runs(engine: Engine, *, pipeline: str = "", state: str = "", limit: int = 100) -> list[Run]:
-    """Recorded runs, newest first, at most `limit`, of one pipeline or state where given."""
-    import sqlalchemy as sa
-
-    from trialops.stores.tables import runs as table
-
-    query = sa.select(table).order_by(table.c.started.desc(), table.c.run_id.desc()).limit(limit)
-    if pipeline:
-        query = query.where(table.c.pipeline == pipeline)
-    if state:
-        query = query.where(table.c.state == state)
-    with reading(engine) as connection:
-        return [_run(row) for row in connection.execute(query)]
-
-
-def _run(row: Row[Any]) -> Run:
-    fields = dict(row._mapping)
-    return Run(**(fields | {"parameters": json.loads(fields["parameters"])}))
 
 
 @dataclass(frozen=True)

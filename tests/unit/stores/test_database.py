@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import Engine
 
 from trialops.errors import TrialOpsError
-from trialops.stores import database
+from trialops.stores import database, run_log
 from trialops.stores.database import connect, migrate, reading, revisions, schema_version, writing
 
 
@@ -170,42 +170,42 @@ def test_statement_values_stay_out_of_messages(engine: Engine) -> None:
 
 
 def test_run_from_start_to_end(engine: Engine) -> None:
-    started = database.record_run(engine, "r1", "safety", parameters={"alpha": 0.05, "arms": ["a"]}, code_version="0.1")
+    started = run_log.record_run(engine, "r1", "safety", parameters={"alpha": 0.05, "arms": ["a"]}, code_version="0.1")
     assert (started.state, started.finished, started.parameters) == (
         "running",
         "",
         {"alpha": 0.05, "arms": ["a"]},
     )
-    finished = database.finish_run(engine, "r1", "succeeded", page="runs/r1/index.html")
-    assert finished == database.run(engine, "r1")
+    finished = run_log.finish_run(engine, "r1", "succeeded", page="runs/r1/index.html")
+    assert finished == run_log.run(engine, "r1")
     assert finished.state == "succeeded" and finished.finished >= finished.started == started.started
     assert finished.page == "runs/r1/index.html"
 
 
 def test_retried_run_keeps_its_start(engine: Engine) -> None:
-    first = database.record_run(engine, "r1", "safety", code_version="0.1", page="p")
-    database.finish_run(engine, "r1", "failed")
-    again = database.record_run(engine, "r1", "safety")
+    first = run_log.record_run(engine, "r1", "safety", code_version="0.1", page="p")
+    run_log.finish_run(engine, "r1", "failed")
+    again = run_log.record_run(engine, "r1", "safety")
     assert again == first
     with pytest.raises(TrialOpsError, match="'safety'"):
-        database.record_run(engine, "r1", "enrolment")
+        run_log.record_run(engine, "r1", "enrolment")
 
 
 def test_unknown_run_and_state_are_refused(engine: Engine) -> None:
     with pytest.raises(TrialOpsError, match="r9"):
-        database.run(engine, "r9")
+        run_log.run(engine, "r9")
     with pytest.raises(TrialOpsError, match="r9"):
-        database.finish_run(engine, "r9", "failed")
+        run_log.finish_run(engine, "r9", "failed")
     with pytest.raises(TrialOpsError, match="running"):
-        database.finish_run(engine, "r9", "running")
+        run_log.finish_run(engine, "r9", "running")
 
 
 def test_runs_are_listed_newest_first(engine: Engine) -> None:
     for number in range(4):
-        database.record_run(engine, f"r{number}", "even" if number % 2 == 0 else "odd")
-    database.finish_run(engine, "r2", "failed")
-    assert [run.run_id for run in database.runs(engine, limit=3)] == ["r3", "r2", "r1"]
-    assert [run.run_id for run in database.runs(engine, pipeline="even", state="running")] == ["r0"]
+        run_log.record_run(engine, f"r{number}", "even" if number % 2 == 0 else "odd")
+    run_log.finish_run(engine, "r2", "failed")
+    assert [run.run_id for run in run_log.runs(engine, limit=3)] == ["r3", "r2", "r1"]
+    assert [run.run_id for run in run_log.runs(engine, pipeline="even", state="running")] == ["r0"]
 
 
 def promote(engine: Engine, **change: object) -> database.Promotion:
