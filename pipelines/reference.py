@@ -56,12 +56,16 @@ def command_page() -> str:
 
     lines = [NOTE, "# The command line", ""]
 
-    def add(command: click.Command, names: list[str]) -> None:
-        context = click.Context(command, info_name=" ".join(names), max_content_width=100, terminal_width=100)
+    def add(command: click.Command, names: list[str], parent: click.Context | None = None) -> None:
+        # The parent hands down the names of the help option, as it does when the command is called.
+        settings: dict[str, Any] = {} if parent else dict(command.context_settings)
+        context = click.Context(
+            command, info_name=names[-1], parent=parent, **settings | {"max_content_width": 100, "terminal_width": 100}
+        )
         lines.extend([f"## {' '.join(names)}", "", "```text", command.get_help(context), "```", ""])
         if isinstance(command, click.Group):
             for name in sorted(command.commands):
-                add(command.commands[name], [*names, name])
+                add(command.commands[name], [*names, name], context)
 
     add(cli, ["trialops"])
     return "\n".join(lines)

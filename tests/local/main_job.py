@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.vaults import settle_vault
 from trialops.stores.lake import Lake
 from trialops.stores.objects import open_store
 
@@ -30,9 +31,12 @@ TABLES = (
 
 @dataclass(frozen=True)
 class Home:
-    """The stores of one installation."""
+    """The stores of one installation, its keys the same in every run of the tests."""
 
     path: Path
+
+    def __post_init__(self) -> None:
+        settle_vault(self.path)
 
     def environment(self, **more: str) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("TRIALOPS_", "CLINICAL_DB"))}

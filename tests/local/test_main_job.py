@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -118,7 +117,6 @@ def test_second_run_with_nothing_new_reuses_and_says_so(finished: Home, trial: P
 @pytest.mark.timeout(600)
 def test_killed_in_every_step_and_resumed_equals_uninterrupted(finished: Home, trial: Path, tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
-    shutil.copytree(finished.path / "vault", home.path / "vault")  # the same pseudonyms on both sides
     first = finished.runs()[0]
     lasted = {step["step"]: step["inside_seconds"] for step in first["steps"]}
     killed: set[str] = set()

@@ -138,6 +138,9 @@ def test_signed_it_is_promoted_once_although_killed_in_the_canary_and_in_the_con
     comparison = story.document("promoted", "compare-with-champion", "comparison")
     assert [signature["user_id"] for signature in comparison["approvals"]] == [USER]
     assert comparison["champion"] == "none" and comparison["comparison"]["role"] == "baseline"
+    record = story.home.path / "runs" / run["run_id"] / "steps" / "canary-release" / "canary.json"
+    kept = story.home.output(run["run_id"], "release-dossier", "dossier") / "canary.json"
+    assert json.loads(kept.read_text()) == json.loads(record.read_text())
 
 
 def test_the_model_card_tells_of_search_split_and_the_run_that_trained(story: Story) -> None:

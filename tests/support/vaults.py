@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import multiprocessing
 from pathlib import Path
+from random import Random
+from unittest.mock import patch
 
 from pydantic import SecretStr
 
@@ -20,6 +22,17 @@ def vault_in(home: Path, master: bytes | None = None, *, study: str = "") -> Vau
     """The vault of a home; without a master key, one in the home's key file."""
     key = KeyFile(home / "vault") if master is None else GivenKey(master)
     return Vault(open_store(str(home)), key, study=study)
+
+
+def settle_vault(home: Path, seed: int = 0) -> None:
+    """Make the vault of a home with keys drawn from a seed.
+
+    Which sites are held out depends on their pseudonyms, and these on the keys: with keys of chance a small trial's
+    result would be another in every run of the tests.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    with patch("secrets.token_bytes", Random(seed).randbytes):
+        _ = open_vault(Settings(home=home)).id
 
 
 def revisions(home: Path) -> list[Path]:

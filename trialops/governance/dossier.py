@@ -46,6 +46,7 @@ FILES = {
     "evaluation.json": "Evaluation on held-out sites, with the baseline",
     "fairness.json": "Fairness audit",
     "search.json": "Every configuration tried, and which sites were held out",
+    "canary.json": "Steps and checks of the canary, where there was one",
     "release.json": "What is in service after this run",
     "trial.json": "The trial in figures",
     "data_digests.json": "Every table version used, with its digest",
@@ -124,11 +125,14 @@ def write_dossier(run: Step, evidence: Evidence) -> Dossier:
         "audit_extract.json": _audit(run, {record["run_id"] for record in records} | {run.run_id}),
         "environment.json": _environment(),
     }
+    canary = f"runs/{run.run_id}/steps/canary-release/canary.json"
+    if run.objects.exists(canary):
+        documents["canary.json"] = json.loads(run.objects.get(canary))
     for name, content in documents.items():
         (folder / name).write_text(json.dumps(content, indent=1, sort_keys=True, default=str) + "\n", "utf-8")
     (folder / "model_card.md").write_text(as_markdown(card), "utf-8")
     (folder / "approval.md").write_text(_approval(evidence), "utf-8")
-    page = _page(run, evidence, card, facts)
+    page = _page(run, evidence, card, facts, folder)
     (folder / "index.html").write_text(render(page), "utf-8")
 
     contents = {
@@ -244,7 +248,7 @@ def _environment() -> dict[str, Any]:
     return {"python": platform.python_version(), "packages": dict(sorted(packages.items()))}
 
 
-def _page(run: Step, evidence: Evidence, card: Mapping[str, Any], facts: Mapping[str, Any]) -> Page:
+def _page(run: Step, evidence: Evidence, card: Mapping[str, Any], facts: Mapping[str, Any], folder: Path) -> Page:
     state, judged = evidence.release["state"], evidence.evaluation["model"]
     decision = evidence.comparison["decision"]
     rules = [(r["rule"], "met" if r["met"] else "not met", r["text"]) for r in decision["reasons"]]
@@ -287,7 +291,10 @@ def _page(run: Step, evidence: Evidence, card: Mapping[str, Any], facts: Mapping
                 for part in card["sections"]
                 if part["key"] != "decision"
             ),
-            Section("Files", [Table(("file", "what"), list(FILES.items()))]),
+            Section(
+                "Files",
+                [Table(("file", "what"), [(name, what) for name, what in FILES.items() if (folder / name).exists()])],
+            ),
         ],
         Verdict(state.capitalize(), TONES.get(state, "plain"), f"run {run.run_id}"),
     )

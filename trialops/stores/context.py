@@ -261,9 +261,10 @@ class Step:
         return content
 
     def write_json(self, artifact: Artifact, document: Mapping[str, Any]) -> None:
-        """Write a small document (a result, never rows) as an output."""
+        """Write a small document (a result, never rows) as an output, and keep it with the step's record."""
         data = json.dumps(document, indent=1, sort_keys=True, allow_nan=False).encode()
         _put(Path(artifact.path), data)
+        self.objects.put(f"{self.key}/{_label(artifact)}.json", data)
         self._made(artifact, {"kind": "document", "digest": _sha256(data)})
 
     def read_folder(self, artifact: Artifact) -> Path:
