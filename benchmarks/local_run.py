@@ -31,7 +31,13 @@ def run(home: Path, source: Path, backend: str, **environment: str) -> dict[str,
     kept.pop("PYTHONDONTWRITEBYTECODE", None)
     settings = {"TRIALOPS_HOME": str(home), "TRIALOPS_SEARCH_BACKEND": backend, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "pipelines.cli", "run", "scheduled_retraining", "--source", str(source)]
-    subprocess.run(command, env={**kept, **settings, **environment}, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        command,
+        env={**kept, **settings, **environment},
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     record: dict[str, Any] = json.loads(next(home.glob("runs/*/run.json")).read_text())
     return record
 
