@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from trialops.pages.page import number, template
 from trialops.stores.objects import ObjectStore
 
 TONES = {
+    "better than chance": "good",
+    "not shown to be better than chance": "warn",
+    "worse than chance": "bad",
     "succeeded": "good",
     "pass": "good",
     "promote": "good",
@@ -25,10 +29,12 @@ TONES = {
     "failed": "bad",
     "fail": "bad",
     "reject": "bad",
+    "rejected": "bad",
     "rollback": "bad",
     "rolled back": "bad",
 }
 AUDIT_ROWS = 400
+_DIGEST = re.compile(r"[0-9a-f]{40,}")
 
 
 def build(home: Path, run_id: str) -> Path:
@@ -127,7 +133,7 @@ def _decision(step: Mapping[str, Any]) -> dict[str, Any]:
     shown = [
         f"{name.replace('_', ' ')} {number(value)}"
         for name, value in decision["numbers"].items()
-        if isinstance(value, int | float | str) and value != ""
+        if isinstance(value, int | float | str) and value != "" and not _DIGEST.fullmatch(str(value))
     ]
     return {
         "title": step["title"],
