@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.postgres import postgres_url
+from tests.support.postgres import postgres_database, postgres_url
 
-__all__ = ["postgres_url"]
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+__all__ = ["postgres_database", "postgres_url"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -24,3 +29,22 @@ def anchors() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return folder
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of an empty database of each kind."""
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("postgres_database"))
+    return f"sqlite:///{tmp_path}/trialops.db"
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """A migrated database of each kind."""
+    from trialops.stores.database import connect, migrate
+
+    engine = connect(database_url)
+    migrate(engine)
+    yield engine
+    engine.dispose()
