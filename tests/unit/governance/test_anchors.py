@@ -13,6 +13,7 @@ from tests.support.homes import leave, live_in
 from trialops.governance.anchors import LONGEST, anchor_head, stored_anchors, unanchored
 from trialops.governance.audit import AuditTrail
 from trialops.stores.context import Step
+from trialops.stores.database import connect
 from trialops.stores.objects import open_store
 
 
