@@ -1,0 +1,1 @@
+"""Data standards: OMOP CDM, vocabularies, units, medical coding, FHIR in both directions."""
