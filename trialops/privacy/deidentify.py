@@ -13,10 +13,10 @@ from trialops.privacy.policy import MODES, Policy, default_policy
 from trialops.privacy.report import LABELS, DeidentificationReport, Deidentified
 from trialops.privacy.scan import scan
 from trialops.privacy.study_days import HELPERS, OFFSET, REFERENCE, SOURCES, day_column
-from trialops.privacy.transform import Withheld, action_of, clean_table
+from trialops.privacy.transform import Withheld, action_of, clean_table, counted_across
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     import polars as pl
 
@@ -50,8 +50,10 @@ class HIPAAComplianceOperator:
         *,
         synthetic: bool = False,
         progress: Progress = None,
+        only: Collection[str] | None = None,
+        before: dict[str, pl.DataFrame] | None = None,
     ) -> Deidentified:
-        """De-identify all tables of a trial.
+        """De-identify all tables of a trial, or those of a few subjects after a correction.
 
         Args:
             tables: Raw tables by domain, with DM; as `read_folder` gives them.
@@ -59,6 +61,9 @@ class HIPAAComplianceOperator:
             vault: Keys of the trial.
             synthetic: States that the tables describe nobody; mode "off" needs it.
             progress: Called with a message and the fraction done.
+            only: USUBJIDs whose rows are made anew; what concerns the whole trial (day 1, the data cut, the numbers
+                of deliveries) still comes from all rows, so that the rows are those a full run gives.
+            before: Clean tables that hold everybody else's rows; needed with `only`.
 
         Returns:
             Clean tables sorted by subject pseudonym and key, the report, and a quarantine.
@@ -100,7 +105,12 @@ class HIPAAComplianceOperator:
             frame = frame.filter(~orphan)
             disagree |= _disagreements(frame)
             lines += self._lines(domain, frame.drop(absent.get(domain, [])), mode)
-            cleaned = clean_table(domain, frame, mode, self.policy, names, numbers, withheld)
+            again = counted_across(domain, frame, mode)
+            if only is not None:
+                frame = frame.filter(pl.col("USUBJID").is_in(list(only)))
+            cleaned = clean_table(domain, frame, mode, self.policy, names, numbers, withheld, renumber=again)
+            if before is not None and domain in before:
+                cleaned = _beside(before[domain], cleaned, only or (), names.get("subject"))
             clean[domain] = _sorted(domain, cleaned)
         clean["DM"] = with_cut(clean["DM"], day_one, names.get("subject"), self.policy.data_cut)
         listed = pl.DataFrame(lines, schema=_COLUMNS)
@@ -262,6 +272,17 @@ def _sorted(domain: str, frame: pl.DataFrame) -> pl.DataFrame:
     keys = [*(spec.key if spec else ("USUBJID",)), "KNOWNDY", SOURCE]
     first = [k for k in keys if k in frame.columns]
     return frame.sort([*first, *(c for c in frame.columns if c not in first)])
+
+
+def _beside(
+    before: pl.DataFrame, cleaned: pl.DataFrame, only: Collection[str], names: pl.DataFrame | None
+) -> pl.DataFrame:
+    """Rows made anew, beside those of everybody else as they were."""
+    import polars as pl
+
+    subjects = list(only) if names is None else names.filter(pl.col("raw").is_in(list(only)))["pseudonym"].to_list()
+    others = before.filter(~pl.col("USUBJID").is_in(subjects))
+    return pl.concat([others.select(cleaned.columns).cast(dict(cleaned.schema)), cleaned])
 
 
 def _names(lines: pl.DataFrame) -> list[str]:

@@ -60,6 +60,8 @@ def clean_table(
     names: dict[str, pl.DataFrame],
     deliveries: dict[str, int],
     withheld: Withheld,
+    *,
+    renumber: bool | None = None,
 ) -> pl.DataFrame:
     """Apply the policy to one table.
 
@@ -71,6 +73,8 @@ def clean_table(
         names: Per key space, a table of `raw` value and `pseudonym`.
         deliveries: File name -> number of its delivery.
         withheld: Takes the counts of what became empty.
+        renumber: Whether --SEQ is counted again within each subject; None finds out from the frame, which then has
+            to hold all subjects.
 
     Returns:
         The clean columns, the study day of every date, and KNOWNDY.
@@ -118,7 +122,8 @@ def clean_table(
                 fine = ~text.str.contains(DATE)
             before[column], out[column] = ("values", text), pl.when(fine).then(text)
         elif column == f"{domain}SEQ":
-            out[column] = _sequence(domain, frame, mode, withheld)
+            again = counted_across(domain, frame, mode) if renumber is None else renumber
+            out[column] = _sequence(column, again, withheld)
         else:
             # AGEU comes after AGE and must not undo its change.
             out.setdefault(column, pl.col(column))
@@ -189,18 +194,29 @@ def _long(text: pl.Expr, policy: Policy) -> pl.Expr:
     return pl.sum_horizontal(p.cast(pl.Float64, strict=False).fill_null(0) / per for p, per in counts) > policy.age_over
 
 
-def _sequence(domain: str, frame: pl.DataFrame, mode: str, withheld: Withheld) -> pl.Expr:
-    """--SEQ as Int64. Counted across subjects it would tell their order, so it is counted again within each."""
+def counted_across(domain: str, frame: pl.DataFrame, mode: str) -> bool:
+    """Whether --SEQ counts across subjects, so that it would tell their order; in mode off nobody minds.
+
+    Args:
+        domain: Domain code.
+        frame: Rows of all subjects.
+        mode: strict, limited or off.
+    """
+    column = f"{domain}SEQ"
+    if mode == "off" or column not in frame.columns or frame["USUBJID"].n_unique() < 2:
+        return False
+    keys = frame.select("USUBJID", column).drop_nulls().unique()
+    return bool(keys[column].n_unique() == keys.height)
+
+
+def _sequence(column: str, again: bool, withheld: Withheld) -> pl.Expr:
+    """--SEQ as Int64, counted again within each subject where it would tell their order."""
     import polars as pl
 
-    column = f"{domain}SEQ"
     number = pl.col(column).cast(pl.Int64)
-    if mode == "off" or frame["USUBJID"].n_unique() < 2:
+    if not again:
         return number
-    keys = frame.select("USUBJID", column).drop_nulls().unique()
-    if keys[column].n_unique() < keys.height:
-        return number
-    withheld.renumbered.append(f"{domain}.{column}")
+    withheld.renumbered.append(f"{column[:-3]}.{column}")
     return number.rank("dense").over("USUBJID").cast(pl.Int64)
 
 
