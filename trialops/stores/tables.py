@@ -122,5 +122,33 @@ pseudonym_links = sa.Table(
     sa.Column("at", sa.String(32), nullable=False),
 )
 
-APPEND_ONLY = ("audit_events", "signatures", "signer_keys", "promotions")
+legal_holds = sa.Table(
+    "legal_holds",
+    metadata,
+    sa.Column("id", _KEY, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("hold", sa.String(36), nullable=False, index=True),
+    sa.Column("action", sa.String(16), nullable=False),
+    sa.Column("record_class", sa.Text, nullable=False),
+    sa.Column("object", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+)
+
+privacy_requests = sa.Table(
+    "privacy_requests",
+    metadata,
+    sa.Column("id", _KEY, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("request", sa.String(36), nullable=False, index=True),
+    sa.Column("action", sa.String(16), nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("study", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False, index=True),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+)
+
+APPEND_ONLY = ("audit_events", "signatures", "signer_keys", "promotions", "legal_holds", "privacy_requests")
 """Tables whose rows are never changed or removed, by trigger (21 CFR 11.10(e))."""
