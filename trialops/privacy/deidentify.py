@@ -282,7 +282,7 @@ def _beside(
 
     subjects = list(only) if names is None else names.filter(pl.col("raw").is_in(list(only)))["pseudonym"].to_list()
     others = before.filter(~pl.col("USUBJID").is_in(subjects))
-    return pl.concat([others.select(cleaned.columns).cast(dict(cleaned.schema)), cleaned])
+    return pl.concat([others.select(cleaned.columns).cast(cleaned.schema), cleaned])
 
 
 def _names(lines: pl.DataFrame) -> list[str]:

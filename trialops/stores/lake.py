@@ -9,11 +9,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from trialops.errors import TrialOpsError
 from trialops.settings import RETENTION_FLOOR_DAYS
+from trialops.stores.chain_log import ChainLog, IntegrityError, Link
 from trialops.stores.digest import table_digest
 from trialops.stores.objects import ObjectStore
 from trialops.stores.refs import Snapshot, TableRef
@@ -29,12 +28,10 @@ if TYPE_CHECKING:
     import polars as pl
     from deltalake import DeltaTable
 
+__all__ = ["IntegrityError", "Lake", "Manifest", "data_files"]
+
 _NAME = re.compile(r"^[a-z0-9_]+(/[a-z0-9_]+)+$")
 _FILE_BYTES = 1 << 40  # one data file per version: row order is part of the content
-
-
-class IntegrityError(TrialOpsError):
-    """What was read is not what was written."""
 
 
 @dataclass(frozen=True)
@@ -181,23 +178,19 @@ class Lake:
         Two writers at once cannot take the same place: the object is created only if absent, and the loser tries
         again behind the winner.
         """
-        while True:
-            chain = self.manifests(dataset)
-            last = chain[-1] if chain else None
-            if last is not None and last.snapshot.digest == snapshot.digest:
-                return last
-            body = {
-                "dataset": dataset,
-                "sequence": (last.sequence if last else 0) + 1,
-                "at": datetime.now(UTC).isoformat(timespec="microseconds"),
-                "run_id": run_id,
-                "snapshot": snapshot.as_dict(),
-                "evidence": dict(evidence),
-                "previous": last.digest if last else "0" * 64,
-            }
-            data = _canonical(body)
-            if self.objects.put(f"validated/{dataset}/{body['sequence']:06d}.json", data, if_absent=True):
-                return _manifest(data)
+        body = {
+            "dataset": dataset,
+            "at": datetime.now(UTC).isoformat(timespec="microseconds"),
+            "run_id": run_id,
+            "snapshot": snapshot.as_dict(),
+            "evidence": dict(evidence),
+        }
+
+        def newest_is_this(chain: Iterable[Link]) -> Link | None:
+            last = list(chain)[-1:]
+            return last[0] if last and _manifest(last[0]).snapshot.digest == snapshot.digest else None
+
+        return _manifest(self._chain(dataset).append(body, unless=newest_is_this))
 
     def manifests(self, dataset: str) -> list[Manifest]:
         """The chain of a data set, oldest first.
@@ -205,18 +198,17 @@ class Lake:
         Raises:
             IntegrityError: Names the first manifest that was altered, removed or put out of order.
         """
-        chain: list[Manifest] = []
-        previous = "0" * 64
-        for key in self.objects.list(f"validated/{dataset}"):
-            try:
-                link = _manifest(self.objects.get(key))
-            except (ValueError, KeyError, TrialOpsError):
-                raise IntegrityError("A manifest of validated versions cannot be read", where=key) from None
-            if link.previous != previous or link.sequence != len(chain) + 1:
-                raise IntegrityError("The chain of validated versions is broken", where=key)
-            chain.append(link)
-            previous = link.digest
-        return chain
+        return [_manifest(link) for link in self._chain(dataset).links()]
+
+    def as_of(self, dataset: str, at: datetime) -> Manifest | None:
+        """The manifest that was the newest at a moment (system time); None before the first.
+
+        Args:
+            dataset: Name of the chain.
+            at: A moment with its time zone.
+        """
+        earlier = [link for link in self.manifests(dataset) if datetime.fromisoformat(link.at) <= at]
+        return earlier[-1] if earlier else None
 
     def last_validated(self, dataset: str, *, skipped: list[str] | None = None) -> Manifest | None:
         """The newest validated snapshot whose tables still verify; None when there is none.
@@ -237,6 +229,9 @@ class Lake:
         return None
 
     # -- inside ------------------------------------------------------------------------------------------------
+
+    def _chain(self, dataset: str) -> ChainLog:
+        return ChainLog(self.objects, f"validated/{dataset}", "validated versions")
 
     def _uri(self, table: str) -> str:
         if not _NAME.match(table):
@@ -292,19 +287,20 @@ def _compat() -> Any:
     return pl.CompatLevel.oldest()
 
 
-def _canonical(body: Mapping[str, Any]) -> bytes:
-    return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _manifest(data: bytes) -> Manifest:
-    body = json.loads(data)
-    return Manifest(
-        dataset=body["dataset"],
-        sequence=int(body["sequence"]),
-        at=body["at"],
-        run_id=body["run_id"],
-        snapshot=Snapshot.from_dict(body["snapshot"]),
-        evidence=body["evidence"],
-        previous=body["previous"],
-        digest=hashlib.sha256(data).hexdigest(),
-    )
+def _manifest(link: Link) -> Manifest:
+    body = link.body
+    try:
+        return Manifest(
+            dataset=body["dataset"],
+            sequence=link.sequence,
+            at=body["at"],
+            run_id=body["run_id"],
+            snapshot=Snapshot.from_dict(body["snapshot"]),
+            evidence=body["evidence"],
+            previous=body["previous"],
+            digest=link.digest,
+        )
+    except (KeyError, TypeError, TrialOpsError):
+        raise IntegrityError(
+            "A manifest of validated versions cannot be read", where=f"manifest {link.sequence}"
+        ) from None
