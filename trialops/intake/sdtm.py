@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 from trialops.errors import TrialOpsError
 from trialops.intake import quarantine
 from trialops.intake.domains import RECEIVED, ROW, SOURCE, catalog, file_labels
-from trialops.intake.xport_layout import LayoutError, choose_encoding, read_layout
+from trialops.intake.xport_layout import LayoutError
+from trialops.intake.xport_read import read_transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -181,33 +182,23 @@ def _xpt(folder: Path) -> list[Path]:
 def _read(path: Path, name: str, received: dt.date | None) -> _File:
     """Read one file as text and numbers; a fault is noted in the result, not raised."""
     import polars as pl
-    import pyreadstat
 
     data = path.read_bytes()
     file = _File(name, received, hashlib.sha256(data).hexdigest(), path.stem.upper())
     try:
-        layout = read_layout(data)
-        file = replace(file, domain=_domain_of(layout.member, path.stem))
-        encoding = choose_encoding(data, layout)
-        frame, _ = pyreadstat.read_xport(
-            str(path),
-            encoding="UTF-8" if encoding == "ascii" else encoding.upper(),
-            output_format="polars",
-            disable_datetime_conversion=True,
-        )
+        transport = read_transport(data)
     except LayoutError as error:
         return replace(file, problem=str(error))
-    except Exception as error:  # the reader raises its own and built-in types; its text may quote data
+    except Exception as error:  # its text may quote data
         return replace(file, problem=f"the reader refuses it ({type(error).__name__})")
-    if frame.height != layout.rows:
-        return replace(file, problem=f"its headers promise {layout.rows} rows and {frame.height} can be read")
-    frame = frame.rename({c: c.upper() for c in frame.columns}).with_columns(
+    file = replace(file, domain=_domain_of(transport.name, path.stem), encoding=transport.encoding)
+    frame = transport.frame.with_columns(
         pl.lit(name).alias(SOURCE),
         pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias(ROW),
         pl.lit(received, dtype=pl.Date).alias(RECEIVED),
     )
     ignored = "" if file.domain in catalog().domains else catalog().ignore_reason(file.domain)
-    return replace(file, encoding=encoding, frame=frame, ignored=ignored)
+    return replace(file, frame=frame, ignored=ignored)
 
 
 def _domain_of(member: str, stem: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 RECORD = 80
 NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,7}")
+FORMAT = re.compile(r"(\$?[A-Z_][A-Z0-9_]{0,7}|\$)?(\d{1,5})?\.(\d{1,2})?")
 MISSING = b".\0\0\0\0\0\0\0"
+SPECIAL = re.compile(r"[A-Z_]")
+MOST_COLUMNS = 9999
+"""The number of columns has four digits in the header."""
 EPOCH = datetime(1960, 1, 1)
 
 
@@ -38,12 +42,14 @@ class Column:
         kind: "char" or "num".
         length: Bytes per value: 1 to 200 for "char", 8 for "num".
         label: At most 40 ASCII characters.
+        format: Display format as SAS writes it ("DATE9.", "8.2"), or nothing.
     """
 
     name: str
     kind: Literal["char", "num"]
     length: int
     label: str
+    format: str = ""
 
 
 def ibm_bytes(values: npt.NDArray[np.float64], where: str = "", first_row: int = 0) -> npt.NDArray[np.uint8]:
@@ -92,29 +98,53 @@ def _text_bytes(series: pl.Series, column: Column, where: str, first_row: int) -
     import numpy as np
     import polars as pl
 
-    text = series.cast(pl.String).fill_null("")
-    size = text.str.len_bytes()
-    if (size > column.length).any():
-        row = first_row + int((size > column.length).arg_true()[0]) + 1
-        raise TrialOpsError(
-            f"a value is longer than {column.length} bytes in {column.name}, first in row {row}",
-            where=where,
-            fix="declare a longer column (at most 200) or split the value into a SUPP-- record",
-        )
+    def refuse(bad: pl.Series, what: str, fix: str) -> TrialOpsError:
+        row = first_row + int(bad.arg_true()[0]) + 1
+        what = f"{int(bad.sum())} value(s) of {column.name} {what}, first in row {row}"
+        return TrialOpsError(what, where=where, fix=fix)
+
+    text = series.cast(pl.String).fill_null("").str.strip_chars_end(" ")
     padded = text.str.pad_end(column.length)
-    if len(padded) == 0:
-        return np.zeros((0, column.length), dtype=np.uint8)
-    # Every value now has the same byte length, so one join gives the column's bytes in order.
-    joined = padded.str.join("").item().encode()
+    # Every value now has the same byte length unless one is too long or not ASCII; one join gives the bytes in order.
+    joined = (padded.str.join("").item() or "").encode()
     if not joined.isascii():
-        odd = padded.str.contains(r"[^\x00-\x7F]")
-        row = first_row + int(odd.arg_true()[0]) + 1
-        raise TrialOpsError(
-            f"{int(odd.sum())} value(s) of {column.name} are not ASCII, first in row {row}",
-            where=where,
-            fix="transport version 5 allows ASCII only: transliterate before writing",
+        raise refuse(
+            padded.str.contains(r"[^\x00-\x7F]"), "are not ASCII", "version 5 holds ASCII only: transliterate them"
         )
-    return np.frombuffer(joined, dtype=np.uint8).reshape(-1, column.length)
+    if len(joined) != len(text) * column.length:
+        raise refuse(
+            text.str.len_bytes() > column.length,
+            f"are longer than {column.length} bytes",
+            "declare a longer column (at most 200) or split the value into a SUPP-- record",
+        )
+    block = np.frombuffer(joined, dtype=np.uint8).reshape(-1, column.length)
+    if len(joined) and (int(block.min()) < 32 or int(block.max()) == 127):
+        raise refuse(
+            text.str.contains(r"[\x00-\x1F\x7F]"),
+            "hold a line break or another control character",
+            "replace it by a blank: a row of a transport file is one line of text",
+        )
+    return block
+
+
+def _mark_special(block: npt.NDArray[np.uint8], letters: pl.Series, column: Column, where: str, first_row: int) -> None:
+    """Put the codes of special missing values (.A to .Z, ._) into an encoded number column."""
+    import numpy as np
+    import polars as pl
+
+    marked = letters.is_not_null()
+    wrong = marked & ~letters.cast(pl.String).str.contains(f"^(?:{SPECIAL.pattern})$").fill_null(False)
+    filled = marked & pl.Series(block[:, 0] != MISSING[0]) if len(letters) == len(block) else marked
+    bad = wrong | filled
+    if len(letters) != len(block) or bad.any():
+        row = first_row + int(bad.arg_true()[0]) + 1 if bad.any() else first_row + 1
+        raise TrialOpsError(
+            f"{int(bad.sum())} special missing value(s) of {column.name} cannot be written, first in row {row}",
+            where=where,
+            fix="give A to Z or _ where the number is null, and null in every other row",
+        )
+    rows = marked.arg_true().to_numpy()
+    block[rows, 0] = np.frombuffer("".join(letters.drop_nulls()).encode(), dtype=np.uint8)
 
 
 def _check(name: str, label: str, columns: Sequence[Column], where: str) -> None:
@@ -132,8 +162,8 @@ def _check(name: str, label: str, columns: Sequence[Column], where: str) -> None
                 "use 1 to 8 of A-Z, 0-9 and _, not starting with a digit",
             )
     for text in [label, *(c.label for c in columns)]:
-        if len(text) > 40 or not text.isascii():
-            fail(f"label {text!r} is longer than 40 characters or not ASCII", "shorten the label")
+        if len(text) > 40 or not (text.isascii() and (text.isprintable() or not text)):
+            fail(f"label {text!r} is longer than 40 characters or not printable ASCII", "shorten or correct the label")
     if len({c.name for c in columns}) != len(columns):
         fail("two columns have the same name", "rename one of them")
     for column in columns:
@@ -143,6 +173,10 @@ def _check(name: str, label: str, columns: Sequence[Column], where: str) -> None
             fail(f"numeric column {column.name} has length {column.length}", "numbers take 8 bytes")
         if column.kind == "char" and not 1 <= column.length <= 200:
             fail(f"column {column.name} has length {column.length}", "text takes 1 to 200 bytes")
+        if column.format and not FORMAT.fullmatch(column.format):
+            fail(f"column {column.name} has format {column.format!r}", "use a SAS format such as DATE9. or 8.2")
+    if len(columns) > MOST_COLUMNS:
+        fail(f"the table has {len(columns)} columns", f"a transport file holds at most {MOST_COLUMNS}: split the table")
 
 
 class XportWriter:
@@ -176,14 +210,17 @@ class XportWriter:
         self.header_bytes = len(header)
         self._file.write(header)
 
-    def write(self, frame: pl.DataFrame) -> None:
+    def write(self, frame: pl.DataFrame, special: Mapping[str, pl.Series] | None = None) -> None:
         """Append rows; the frame must have every declared column (others are ignored).
 
         Args:
-            frame: Rows. Null text becomes blanks, null or NaN numbers become the missing value.
+            frame: Rows. Null text becomes blanks, null or NaN numbers become the missing value. The format pads text
+                with blanks, so blanks at the end of a value are not kept.
+            special: By number column, the letter of a special missing value (A to Z, _) where the number is null.
 
         Raises:
-            TrialOpsError: A column is absent, a value too long, not ASCII or out of range.
+            TrialOpsError: A column is absent or of the wrong type, or a value is too long, not printable ASCII or out
+                of range. The error names file, column, number of values and the first row.
         """
         import numpy as np
         import polars as pl
@@ -203,7 +240,15 @@ class XportWriter:
             where = f"{self.path.name}, column {column.name}"
             series = frame.get_column(column.name)
             if column.kind == "num":
+                if not (series.dtype.is_numeric() or series.dtype in (pl.Boolean, pl.Null)):
+                    raise TrialOpsError(
+                        f"{column.name} is declared as a number and the table has {series.dtype}",
+                        where=where,
+                        fix="declare it as text, or convert the column before writing",
+                    )
                 block = ibm_bytes(series.cast(pl.Float64).fill_null(float("nan")).to_numpy(), where, self.rows)
+                if special and column.name in special:
+                    _mark_special(block, special[column.name], column, where, self.rows)
             else:
                 block = _text_bytes(series, column, where, self.rows)
             out[:, start : start + column.length] = block
@@ -265,6 +310,8 @@ def _descriptor(index: int, columns: Sequence[Column]) -> bytes:
     """The 140-byte NAMESTR of one column."""
     column = columns[index]
     position = sum(c.length for c in columns[:index])
+    shown = FORMAT.fullmatch(column.format)
+    name, width, decimals = shown.groups("") if shown else ("", "", "")
     return struct.pack(
         ">hhhh8s40s8shhh2s8shhl52s",
         1 if column.kind == "num" else 2,
@@ -273,9 +320,9 @@ def _descriptor(index: int, columns: Sequence[Column]) -> bytes:
         index + 1,
         column.name.encode().ljust(8),
         column.label.encode().ljust(40),
-        b" " * 8,
-        0,
-        0,
+        name.encode().ljust(8),
+        int(width or 0),
+        int(decimals or 0),
         0,
         b"\0\0",
         b" " * 8,

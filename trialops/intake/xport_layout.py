@@ -23,12 +23,14 @@ class LayoutError(ValueError):
 
 @dataclass(frozen=True)
 class Variable:
-    """One column: name, whether it is character, its bytes inside a row."""
+    """One column: name, whether it is character, its bytes inside a row, label and display format as stored."""
 
     name: str
     character: bool
     position: int
     length: int
+    label: bytes = b""
+    format: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Layout:
         row_length: Bytes per row.
         offset: Where the rows begin.
         rows: Whole rows in the file.
+        label: Data set label as stored.
     """
 
     version: int
@@ -52,6 +55,7 @@ class Layout:
     row_length: int
     offset: int
     rows: int
+    label: bytes = b""
 
 
 def _kind(block: bytes) -> bytes:
@@ -79,6 +83,7 @@ def read_layout(data: bytes) -> Layout:
     if not _kind(data[at : at + BLOCK]).startswith(b"MEMB"):
         raise LayoutError("the member header is missing")
     size = _number(data[at + 74 : at + 78], "the size of a variable descriptor")
+    label = data[at + 3 * BLOCK + 32 : at + 3 * BLOCK + 72]
     member = data[at + 2 * BLOCK + 8 : at + 2 * BLOCK + (16 if version == 5 else 40)].decode("ascii", "replace").strip()
     at += 4 * BLOCK
     if not _kind(data[at : at + BLOCK]).startswith(b"NAM"):
@@ -96,10 +101,11 @@ def read_layout(data: bytes) -> Layout:
     promised = data[at + 48 : at + 63].strip() if version == 8 else b""
     at += BLOCK
     row_length = sum(v.length for v in variables)
-    rows = _count_rows(data[at:], row_length)
+    _check_variables(variables, row_length)
+    rows = _count_rows(data, at, row_length)
     if promised.isdigit() and int(promised) > rows:
         raise LayoutError(f"its header promises {int(promised)} rows and it holds {rows}")
-    return Layout(version, member, variables, labels, row_length, at, rows)
+    return Layout(version, member, variables, labels, row_length, at, rows, label)
 
 
 def _number(text: bytes, what: str) -> int:
@@ -129,25 +135,46 @@ def _variables(data: bytes, count: int, size: int, version: int) -> tuple[tuple[
         kind, _, length = struct.unpack(">hhh", field[:6])
         (position,) = struct.unpack(">l", field[84:88])
         name = field[88:120] if version == 8 else field[8:16]
-        variables.append(Variable(name.decode("ascii", "replace").strip(), kind == 2, position, length))
+        text = name.decode("ascii", "replace").strip()
+        variables.append(Variable(text, kind == 2, position, length, field[16:56].rstrip(b" \0"), _format(field)))
         labels.append(field[16:56])
     if any(v.length < 1 for v in variables):
         raise LayoutError("a variable descriptor is damaged: a column has no length")
     return tuple(variables), b"".join(labels)
 
 
-def _count_rows(rest: bytes, row_length: int) -> int:
-    # Not re.search: a text value may hold the words, but a header sits on a block boundary.
-    at = rest.find(_MARK + b"MEMB")
+def _check_variables(variables: tuple[Variable, ...], row_length: int) -> None:
+    """Refuse descriptors that contradict each other: what they would read is not what was written."""
+    if any(v.position < 0 or v.position + v.length > row_length for v in variables):
+        raise LayoutError("a variable descriptor is damaged: a column lies outside the row")
+    if any(not v.character and not 2 <= v.length <= 8 for v in variables):
+        raise LayoutError("a variable descriptor is damaged: a number has 2 to 8 bytes")
+    if len({v.name.upper() for v in variables}) != len(variables):
+        raise LayoutError("two variables have the same name")
+
+
+def _format(field: bytes) -> str:
+    """The display format of a descriptor as SAS writes it: DATE9., 8.2, or nothing."""
+    name = field[56:64].decode("ascii", "replace").strip(" \0")
+    width, decimals = struct.unpack(">hh", field[64:68])
+    if not (name or width):
+        return ""
+    return f"{name}{width or ''}.{decimals or ''}"
+
+
+def _count_rows(data: bytes, start: int, row_length: int) -> int:
+    # A header sits on a block boundary; a text value may hold the words anywhere.
+    at = data.find(_MARK + b"MEMB", start)
     while at >= 0:
-        if at % BLOCK == 0:
+        if (at - start) % BLOCK == 0:
             raise LayoutError("it holds more than one data set; SDTM files hold one each")
-        at = rest.find(_MARK + b"MEMB", at + 1)
-    rows, remainder = divmod(len(rest), row_length)
-    if remainder >= BLOCK or rest[rows * row_length :].strip(b" "):
+        at = data.find(_MARK + b"MEMB", at + 1)
+    size = len(data) - start
+    rows, remainder = divmod(size, row_length)
+    if remainder >= BLOCK or data[start + rows * row_length :].strip(b" "):
         raise LayoutError(f"it ends in the middle of row {rows + 1}")
     # Rows shorter than a block: the blanks that fill the last block can look like whole rows.
-    while rows and (len(rest) - (rows - 1) * row_length) < BLOCK and not rest[(rows - 1) * row_length :].strip(b" "):
+    while rows and (size - (rows - 1) * row_length) < BLOCK and not data[start + (rows - 1) * row_length :].strip(b" "):
         rows -= 1
     return rows
 
