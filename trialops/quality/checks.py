@@ -6,8 +6,9 @@ function.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from trialops.intake.domains import catalog
@@ -19,10 +20,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Context:
-    """All tables (newest versions of the rows) and the limits that rules refer to."""
+    """What rules are judged on.
+
+    Attributes:
+        tables: All tables, newest versions of the rows.
+        limits: What rules refer to by name.
+        as_of: The day of the check: no record can be of a later one.
+        shared: What several rules need and one of them has worked out, see `memo`.
+    """
 
     tables: dict[str, pl.DataFrame]
     limits: dict[str, Any]
+    as_of: dt.date = field(default_factory=lambda: dt.datetime.now(dt.UTC).date())
+    shared: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    def memo(self, key: Any, build: Callable[[], Any]) -> Any:
+        """The value of a key, worked out the first time it is asked for."""
+        if key not in self.shared:
+            self.shared[key] = build()
+        return self.shared[key]
+
+    def forget(self, domain: str) -> None:
+        """Let go of what was worked out for the rows of a table, once its rules are judged."""
+        for key in [k for k in self.shared if isinstance(k, tuple) and k[0] == domain]:
+            del self.shared[key]
 
 
 @dataclass(frozen=True)

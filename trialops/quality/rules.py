@@ -13,9 +13,10 @@ from trialops.errors import TrialOpsError
 if TYPE_CHECKING:
     import polars as pl
 
-SEVERITIES = ("fatal", "major", "minor")
+SEVERITIES = ("fatal", "major", "minor", "convention", "characterization")
+"""Of trial rules the first three; of OMOP rules those of the OHDSI Data Quality Dashboard."""
 COMBINE = ("any", "all", "none")
-_COMMON = ("id", "domain", "check", "severity", "threshold", "message", "query", "where")
+_COMMON = ("id", "domain", "check", "severity", "threshold", "message", "query", "where", "category")
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,13 @@ class Rule:
         id: Unique name.
         domain: Table it is about.
         check: Name of a check type in the registry.
-        severity: fatal, major or minor.
+        severity: One of SEVERITIES.
         threshold: Percent of the denominator that may violate it.
         message: What a violation means.
         query: Priority of the query each violating row raises, or "".
         where: Condition on the rows it is about; empty for all.
         arguments: What the check type needs besides.
+        category: conformance, completeness or plausibility (Kahn and others, 2016).
     """
 
     id: str
@@ -43,6 +45,7 @@ class Rule:
     query: str = ""
     where: dict[str, Any] = field(default_factory=dict)
     arguments: dict[str, Any] = field(default_factory=dict)
+    category: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Check types: sdtm."""
