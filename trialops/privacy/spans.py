@@ -1,0 +1,82 @@
+"""What the de-identification of free text finds and what it is told: spans, their kinds, a subject's own identifiers."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+#: Kinds of span. Their names are the placeholders of strict mode.
+KINDS = ("NAME", "LOCATION", "ORGANIZATION", "DATE", "AGE", "PHONE", "EMAIL", "URL", "ID")
+#: Layers in the order in which they decide the kind of a span that several have found.
+SOURCES = ("known", "pattern", "date", "context", "gazetteer", "model")
+PLACEHOLDERS = tuple(f"[{kind}]" for kind in KINDS)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A subject's own identifiers, as the structured record has them.
+
+    Attributes:
+        names: Names of the subject and of the people in the record: "Ann Lee", "Lee, Ann", or parts of them.
+        addresses: Postal addresses, whole or in parts.
+        phones: Telephone and fax numbers in any form.
+        emails: E-mail addresses.
+        identifiers: Medical record, subject, account and other numbers.
+        dates: Days related to the subject.
+    """
+
+    names: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    phones: tuple[str, ...] = ()
+    emails: tuple[str, ...] = ()
+    identifiers: tuple[str, ...] = ()
+    dates: tuple[datetime.date, ...] = ()
+
+
+@dataclass(frozen=True, order=True)
+class Span:
+    """One identifier in a text.
+
+    Attributes:
+        start: Position of its first character.
+        end: Position after its last character.
+        kind: One of `KINDS`.
+        source: Layer that found it, one of `SOURCES`.
+    """
+
+    start: int
+    end: int
+    kind: str
+    source: str
+
+
+def merge(text: str, spans: Iterable[Span]) -> list[Span]:
+    """Turn overlapping and touching spans into disjoint ones, in order.
+
+    A merged span covers all its parts; its kind is that of the first layer in `SOURCES` that took part, and among
+    equals of the longest span. Names and places that only spaces, full stops or commas part become one.
+    """
+    rank = {source: i for i, source in enumerate(SOURCES)}
+    result: list[Span] = []
+    best: tuple[int, int] = (0, 0)
+    for span in sorted(spans, key=lambda s: (s.start, -s.end)):
+        if span.start >= span.end:
+            continue
+        key = (rank[span.source], span.start - span.end)
+        if result and (span.start < result[-1].end or _joined(text, result[-1], span)):
+            last = result[-1]
+            kind, source = (span.kind, span.source) if key < best else (last.kind, last.source)
+            best = min(best, key)
+            result[-1] = Span(last.start, max(last.end, span.end), kind, source)
+        else:
+            result.append(span)
+            best = key
+    return result
+
+
+def _joined(text: str, left: Span, right: Span) -> bool:
+    if left.kind != right.kind or left.kind not in ("NAME", "LOCATION", "ORGANIZATION"):
+        return False
+    gap = text[left.end : right.start]
+    return len(gap) <= 2 and not gap.strip(" .,-'\u2019" if left.kind != "LOCATION" else " .,-'\n")
