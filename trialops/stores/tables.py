@@ -150,5 +150,48 @@ privacy_requests = sa.Table(
     sa.Column("detail", sa.Text, nullable=False),
 )
 
-APPEND_ONLY = ("audit_events", "signatures", "signer_keys", "promotions", "legal_holds", "privacy_requests")
+coding_items = sa.Table(
+    "coding_items",
+    metadata,
+    sa.Column("id", _KEY, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("item", sa.String(64), nullable=False, index=True),
+    sa.Column("study", sa.Text, nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("system", sa.Text, nullable=False),
+    sa.Column("verbatim", sa.Text, nullable=False),
+    sa.Column("context", sa.Text, nullable=False),
+    sa.Column("candidates", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("release", sa.Text, nullable=False),
+    sa.Column("rows", sa.Integer, nullable=False),
+    sa.Column("reviewers", sa.Integer, nullable=False),
+    sa.Column("run_id", sa.Text, nullable=False),
+)
+
+coding_decisions = sa.Table(
+    "coding_decisions",
+    metadata,
+    sa.Column("id", _KEY, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("item", sa.String(64), nullable=False, index=True),
+    sa.Column("action", sa.String(16), nullable=False),
+    sa.Column("code", sa.Text, nullable=False),
+    sa.Column("display", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("assignee", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("seen", _KEY, nullable=False),
+)
+
+APPEND_ONLY = (
+    "audit_events",
+    "signatures",
+    "signer_keys",
+    "promotions",
+    "legal_holds",
+    "privacy_requests",
+    "coding_items",
+    "coding_decisions",
+)
 """Tables whose rows are never changed or removed, by trigger (21 CFR 11.10(e))."""
