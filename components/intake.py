@@ -7,7 +7,7 @@ from components.base import component
 
 @component
 def ingest_sdtm(source: str, raw: Output[Dataset], quarantine: Output[Dataset], report: Output[HTML]) -> int:
-    """Read a delivery of SDTM XPORT files; keep it encrypted and count every row.
+    """Read a delivery of SDTM XPORT files, with the corrections applied to it; keep it encrypted, count every row.
 
     Args:
         source: Folder with the .xpt files; corrections below corrections/<YYYY-MM-DD>.
@@ -22,21 +22,81 @@ def ingest_sdtm(source: str, raw: Output[Dataset], quarantine: Output[Dataset], 
 
     from trialops.intake.page import intake_page
     from trialops.intake.sdtm import delivery_digest, read_folder
+    from trialops.quality.correction.register import Register, is_applied, reading_digest, with_corrections
     from trialops.stores import step
     from trialops.stores.memo import recall, remember
     from trialops.stores.study import bind_study
 
     with step("ingest-sdtm", source=source) as run:
         outputs = {"raw": raw, "quarantine": quarantine, "report": report}
-        digest = delivery_digest(Path(source))
+        register = Register(run.vault, run.objects)
+        digest = reading_digest(delivery_digest(Path(source)), register.head())
         if not recall(run, digest, outputs):
-            intake = read_folder(Path(source), progress=run.progress)
+            intake = with_corrections(read_folder(Path(source), progress=run.progress), register.entries())
             bind_study(run.objects, intake.study)
-            files = [Path(source) / name for name in intake.dispositions["file"]]
+            files = [Path(source) / name for name in intake.dispositions["file"] if not is_applied(name)]
             run.seal(raw, intake.tables, files=files)
             run.write_table(quarantine, intake.quarantine, table="quarantine/intake")
             rows = int(intake.dispositions["read"].sum())
             run.metrics |= {"rows_read": rows, "quarantined": intake.quarantine.height}
             run.show(report, intake_page(intake))
             remember(run, digest, outputs)
+    return int(run.metrics["quarantined"])
+
+
+@component
+def ingest_hl7(
+    source: str,
+    raw: Output[Dataset],
+    quarantine: Output[Dataset],
+    unmatched: Output[Dataset],
+    report: Output[HTML],
+) -> int:
+    """Read laboratory messages (HL7 v2 ORU^R01): files of a delivery, and what came over MLLP.
+
+    Args:
+        source: Folder with hl7/ below it (or the files themselves); subjects.csv and requisitions.csv may lie beside.
+        raw: Results that count, shaped like SDTM LB, and who could not be matched; sealed by the vault.
+        quarantine: Records that cannot be used: reason, file, message and segment; never their values.
+        unmatched: Queue of identifiers that are no known subject's, under pseudonyms.
+        report: What was read, loaded, quarantined and ignored, file by file.
+
+    Returns:
+        Number of quarantined records.
+    """
+    from pathlib import Path
+
+    from trialops.intake import external, hl7_intake, lab_history
+    from trialops.intake.hl7_orders import REQUISITIONS, read_requisitions
+    from trialops.intake.hl7_page import lab_page
+    from trialops.intake.lab_inbox import LabInbox
+    from trialops.intake.subjects import known_subjects
+    from trialops.stores import step
+    from trialops.stores.memo import recall, remember
+    from trialops.stores.study import bound_study
+
+    with step("ingest-hl7", source=source) as run:
+        outputs = {"raw": raw, "quarantine": quarantine, "unmatched": unmatched, "report": report}
+        folder = external.kind_folder(Path(source), "hl7")
+        files = external.find_files(folder, "hl7", hl7_intake.SUFFIXES)
+        inbox, subjects = LabInbox(run.vault, run.objects), known_subjects(run, folder)
+        before, history = lab_history.earlier(run)
+        study = bound_study(run.objects)
+        facts = (subjects, external.delivery_digest(files, study))
+        arrived = inbox.keys()
+        if not recall(run, lab_history.made_from(*facts, history, arrived, folder / REQUISITIONS), outputs):
+            intake = hl7_intake.ingest(
+                files,
+                inbox.messages(),
+                subjects,
+                study=study,
+                before=before,
+                requisitions=read_requisitions(folder / REQUISITIONS),
+                progress=run.progress,
+            )
+            lab_history.release(run, intake, outputs, [f.path for f in files])
+            run.show(report, lab_page(intake))
+            # Under the history as it is now: the same delivery again finds it so.
+            history = lab_history.keep(run, intake.statements)
+            remember(run, lab_history.made_from(*facts, history, arrived, folder / REQUISITIONS), outputs)
     return int(run.metrics["quarantined"])
