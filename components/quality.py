@@ -1,6 +1,6 @@
 """KFP components: quality."""
 
-from kfp.dsl import HTML, Dataset, Input, Output
+from kfp.dsl import HTML, Artifact, Dataset, Input, Output
 
 from components.base import component
 
@@ -48,3 +48,121 @@ def quality_gate(
             decision = apply_gate(run, run.reference(clean), result, dataset)
         run.write_reference(validated, decision.snapshot)
     return decision.outcome
+
+
+@component
+def propose_corrections(
+    raw: Input[Dataset],
+    proposal: Output[Artifact],
+    rejected: Output[Dataset],
+    report: Output[HTML],
+    corrections: str,
+) -> int:
+    """Check a correction file against the records as they are, and show what it would change.
+
+    Args:
+        raw: Sealed tables of an intake, corrections applied so far among them.
+        proposal: Names the accepted changes, which are kept encrypted.
+        rejected: Lines set aside: reason, file, line.
+        report: What would change, by domain and variable.
+        corrections: CSV file, or folder of them: DOMAIN, USUBJID, RECORD, VARIABLE, OLD, NEW, REASON, BY, AT.
+
+    Returns:
+        Number of values that would change.
+    """
+    from datetime import UTC, datetime
+    from pathlib import Path
+
+    from trialops.quality.correction.file import read_corrections
+    from trialops.quality.correction.page import proposal_page
+    from trialops.quality.correction.propose import propose
+    from trialops.quality.correction.register import keep_proposal
+    from trialops.stores import step
+
+    with step("propose-corrections") as run:
+        received = read_corrections(Path(corrections))
+        found = propose(run.unseal(raw), received, today=datetime.now(UTC).date())
+        run.write_json(proposal, keep_proposal(found, run.vault, run.objects))
+        run.write_table(rejected, found.rejected, table="quarantine/corrections")
+        run.metrics |= {"lines": found.read, "changes": len(found.changes), "rejected": found.rejected.height}
+        run.show(report, proposal_page(found))
+    return len(found.changes)
+
+
+@component
+def decide_corrections(
+    proposal: Input[Artifact], report: Output[HTML], apply: bool = False, dataset: str = "clean"
+) -> str:
+    """Decide whether the proposal may be applied: dry run, data lock, signatures.
+
+    Args:
+        proposal: The accepted changes.
+        report: The decision with its numbers.
+        apply: Whether to apply it, or only to show it.
+        dataset: Name of the chain of validated versions, whose locks count.
+
+    Returns:
+        "apply", "hold", "dry run" or "nothing".
+    """
+    from trialops.governance.approval import approvals_and_objections
+    from trialops.governance.signatures import Signatures
+    from trialops.quality.correction.authorise import KIND, authorise
+    from trialops.quality.correction.lock import Locks
+    from trialops.quality.correction.page import decision_page
+    from trialops.quality.correction.propose import policy
+    from trialops.quality.correction.register import kept_proposal
+    from trialops.stores import step
+
+    with step("decide-corrections", apply=apply, dataset=dataset) as run:
+        document = run.read_json(proposal)
+        found = kept_proposal(document, run.vault, run.objects)
+        standing = approvals_and_objections(Signatures(run.engine, run.vault), KIND, found.digest, found.digest)
+        locked = Locks(run.objects, dataset).locked()
+        made = authorise(found, apply=apply, locked=locked, standing=standing)
+        rules = policy()
+        run.decide(
+            made.decision,
+            numbers={**made.numbers, "rejected": document["rejected"], "already": document["already"]},
+            policy={"corrections": rules["version"], "signatures": str(rules["signatures"]), "why": made.why},
+        )
+        run.metrics |= {"decision": made.decision, "proposal": found.digest}
+        run.show(report, decision_page(made))
+    return made.decision
+
+
+@component
+def apply_corrections(
+    raw: Input[Dataset],
+    proposal: Input[Artifact],
+    corrected: Output[Dataset],
+    validated: Output[Dataset],
+    features: Output[Dataset],
+    report: Output[HTML],
+    decision: str,
+    dataset: str = "clean",
+) -> int:
+    """Enter the corrections in the register and make anew what depends on the subjects concerned.
+
+    Args:
+        raw: Sealed tables of an intake, before these corrections.
+        proposal: The accepted changes.
+        corrected: The sealed tables with them.
+        validated: The clean tables in force afterwards.
+        features: The feature views in force afterwards.
+        report: What was made anew, and what is outdated.
+        decision: What was decided; anything but "apply" leaves everything as it is.
+        dataset: Name of the chain of validated versions.
+
+    Returns:
+        Number of subjects whose data were made anew.
+    """
+    from trialops.quality.correction.apply import apply_proposal, leave
+    from trialops.stores import step
+
+    with step("apply-corrections", decision=decision, dataset=dataset) as run:
+        outputs = {"corrected": corrected, "validated": validated, "features": features, "report": report}
+        if decision == "apply":
+            apply_proposal(run, raw, run.read_json(proposal), dataset, outputs)
+        else:
+            leave(run, raw, decision, dataset, outputs)
+    return int(run.metrics["subjects"])

@@ -65,6 +65,21 @@ CATALOG: tuple[Entry, ...] = (
         arguments=(("source", INCOMING),),
     ),
     Entry(
+        name="data_correction",
+        title="Data correction",
+        category="data_quality",
+        module="pipelines.data_quality.data_correction",
+        schedule=None,
+        triggers=(),
+        owner="data manager",
+        alert_policy="data",
+        parameters=(
+            ("source", "Folder of SDTM transport files that the corrections are about."),
+            ("corrections", "CSV file of corrections, or a folder of them."),
+            ("apply", "Apply what was accepted; without it the run is a dry run."),
+        ),
+    ),
+    Entry(
         name="scheduled_retraining",
         title="Scheduled retraining",
         category="models",

@@ -282,13 +282,21 @@ def new_pipeline(name: str, category: str, area: str) -> None:
     click.echo("Next: make golden-update, then read the snapshots it wrote below tests/compile/golden.")
 
 
-def _register() -> None:
-    from pipelines import cli_cluster, cli_governance, cli_release
+COMMANDS = (
+    ("cli_cluster", "schedules"),
+    ("cli_cluster", "submit"),
+    ("cli_corrections", "corrections"),
+    ("cli_governance", "audit"),
+    ("cli_release", "approve"),
+)
+"""Commands that live in modules of their own, beside this one: module, name."""
 
-    cli.add_command(cli_release.approve)
-    cli.add_command(cli_cluster.submit)
-    cli.add_command(cli_cluster.schedules)
-    cli.add_command(cli_governance.audit)
+
+def _register() -> None:
+    from importlib import import_module
+
+    for module, name in COMMANDS:
+        cli.add_command(getattr(import_module(f"pipelines.{module}"), name))
 
 
 _register()

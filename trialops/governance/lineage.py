@@ -40,6 +40,51 @@ def upstream(objects: ObjectStore, records: Iterable[dict[str, Any]]) -> list[di
     return _ordered(found.values())
 
 
+USES = "lineage/uses"
+
+
+def note_uses(objects: ObjectStore, record: dict[str, Any], key: str) -> None:
+    """Let the way forward be walked too: under the digest of each input, the record of the step that used it.
+
+    Args:
+        objects: Run records.
+        record: A finished step.
+        key: Where the record is kept.
+    """
+    for digest in sorted({str(item.get("digest", "")) for item in record["inputs"]} - {""}):
+        objects.put(f"{USES}/{digest}/{record['run_id']}.{record['step']}", key.encode())
+
+
+def users(objects: ObjectStore, digest: str) -> list[dict[str, Any]]:
+    """Records of the steps that used exactly this input, in order of start."""
+    records = []
+    for place in objects.list(f"{USES}/{digest}"):
+        try:
+            record = json.loads(objects.get(objects.get(place).decode()))
+        except KeyError:
+            continue
+        # A step that ran again under the same name may have used something else.
+        if digest in {str(item.get("digest", "")) for item in record["inputs"]}:
+            records.append(record)
+    return _ordered(records)
+
+
+def downstream(objects: ObjectStore, digest: str) -> list[dict[str, Any]]:
+    """Records of all steps whose results depend on an input, directly or through others, in order of start."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    seen: set[str] = set()
+    waiting = [digest]
+    while waiting:
+        current = waiting.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        for record in users(objects, current):
+            found[record["run_id"], record["step"]] = record
+            waiting += [str(item.get("digest", "")) for item in record["outputs"] if item.get("digest")]
+    return _ordered(found.values())
+
+
 def edges(records: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
     """One row per input and output: step, direction, artifact, digest, tables with their versions."""
     rows = []

@@ -420,6 +420,8 @@ def readable(error: BaseException) -> TrialOpsError:
 
 
 def _record(run: Step, state: str, started: str, seconds: float, **more: Any) -> None:
+    from trialops.governance.lineage import note_uses
+
     record = {
         "step": run.name,
         "run_id": run.run_id,
@@ -437,6 +439,8 @@ def _record(run: Step, state: str, started: str, seconds: float, **more: Any) ->
         **more,
     }
     run.objects.put(f"{run.key}/record.json", json.dumps(record, indent=1, sort_keys=True, default=str).encode())
+    if state == "finished":
+        note_uses(run.objects, record, f"{run.key}/record.json")
 
 
 def _emit(event: str, name: str, **values: Any) -> None:

@@ -152,6 +152,16 @@ class Lake:
             )
         return frame
 
+    def schema(self, table: str, version: int) -> dict[str, str]:
+        """Columns of one version and their types, without reading rows; empty where the version is gone."""
+        from deltalake.exceptions import DeltaError, TableNotFoundError
+
+        try:
+            opened = self._open(table, version)
+        except (DeltaError, TableNotFoundError, OSError):
+            return {}
+        return {field.name: str(getattr(field.type, "type", field.type)) for field in opened.schema().fields}
+
     def versions(self, table: str) -> list[dict[str, Any]]:
         """Commits of a table, newest first: version, time (UTC), digest, rows, run and step."""
         if not self._exists(table):

@@ -1,0 +1,1 @@
+"""Pipelines of data quality, standardisation and correction."""
