@@ -100,3 +100,44 @@ def ingest_hl7(
             history = lab_history.keep(run, intake.statements)
             remember(run, lab_history.made_from(*facts, history, arrived, folder / REQUISITIONS), outputs)
     return int(run.metrics["quarantined"])
+
+
+@component
+def ingest_fhir(
+    source: str, raw: Output[Dataset], quarantine: Output[Dataset], report: Output[HTML], since: str = ""
+) -> int:
+    """Read FHIR R4 bundles, NDJSON or a server; merge with what is held, encrypted, and count every item.
+
+    Args:
+        source: Folder with bundles, NDJSON files or a bulk export; or the base URL of a FHIR server (with /$export at
+            its end for a bulk export).
+        raw: Everything held now: current resources by type, sealed by the vault.
+        quarantine: Items that cannot be used: reason, file, item; never their values.
+        report: What was read, loaded, quarantined and ignored, document by document.
+        since: For a server: FHIR instant to ask from; empty: where the last complete pull began; "all": everything.
+
+    Returns:
+        Number of quarantined items.
+    """
+    from pathlib import Path
+
+    from trialops.intake.fhir_intake import ingest_folder, ingest_server, is_server, made_from, open_zone
+    from trialops.intake.fhir_page import fhir_page
+    from trialops.stores import step
+    from trialops.stores.memo import recall, remember
+
+    with step("ingest-fhir", source=source, since=since) as run:
+        outputs = {"raw": raw, "quarantine": quarantine, "report": report}
+        server = is_server(source)
+        if server or not recall(run, made_from(source, open_zone(run).held()), outputs):
+            done = ingest_server(run, source, since) if server else ingest_folder(run, Path(source))
+            run.write_json(raw, done.held.document())
+            run.audit("data.seal", "raw", done.held.digest, state=done.held.seq)
+            run.write_table(quarantine, done.intake.quarantine, table="quarantine/fhir")
+            counts = {name: done.intake.total(name) for name in ("read", "loaded", "quarantined", "ignored")}
+            run.metrics |= {**counts, "deletions": done.intake.total("deletions"), "state": done.held.seq}
+            run.show(report, fhir_page(done.intake, done.held, source=done.source, notes=done.notes))
+            if not server:
+                # Under the state it led to: the same folder, looked at again, changes nothing.
+                remember(run, made_from(source, done.held), outputs)
+    return int(run.metrics["quarantined"])

@@ -37,6 +37,8 @@ class Settings(BaseSettings):
             which is for synthetic data alone.
         search_backend: ``ray``, or ``inprocess`` where Ray would cost more than the search itself.
         ray_address: Ray cluster to join; empty starts a local Ray.
+        fhir_token: Bearer token for the server at FHIR_ENDPOINT.
+        fhir_ca: PEM file of certificates to trust for it instead of the system's.
         profile: ``embedded``, or ``cluster``, which refuses any store that would live in a pod.
     """
 
@@ -55,6 +57,8 @@ class Settings(BaseSettings):
     run_id: str = ""
     pipeline: str = ""
     vault_key: SecretStr | None = None
+    fhir_token: SecretStr | None = None
+    fhir_ca: str = ""
 
     clinical_db_host: str = Field("", validation_alias=_plain("CLINICAL_DB_HOST"))
     clinical_db_port: int = Field(5432, validation_alias=_plain("CLINICAL_DB_PORT"))

@@ -136,6 +136,8 @@ def read_documents(
     held: Held,
     zone: RawZone,
     others: list[str] | None = None,
+    promised: Mapping[str, Promise] | None = None,
+    problems: Mapping[str, str] | None = None,
     progress: Progress = None,
 ) -> Delivery:
     """Read the documents of one delivery against what is held; nothing is written.
@@ -145,6 +147,8 @@ def read_documents(
         held: What the raw zone holds.
         zone: To look up identifiers of held resources.
         others: Names of files beside them that are no FHIR documents.
+        promised: What a manifest says of documents, where they were downloaded by one.
+        problems: What is known to be missing of a document.
         progress: Called with a message and the fraction done.
 
     Returns:
@@ -154,6 +158,7 @@ def read_documents(
         TrialOpsError: A manifest that cannot be followed.
     """
     manifests, promises, notes = _manifests(documents)
+    promises |= dict(promised or {})
     digests = {d.name: document_digest(d) for d in documents}
     outlines: dict[str, Outline] = {}
     for number, document in enumerate(documents):
@@ -173,7 +178,7 @@ def read_documents(
             note = "manifest" if name in manifests else IGNORED["NOT_IN_MANIFEST"]
             lines.append((name, "", 0, digests[name], note, False))
             continue
-        problem = _short_of(promise, found)
+        problem = _short_of(promise, found) or (problems or {}).get(name, "")
         _read(document, found, promise, reading)
         kind = promise.role if promise else ("NDJSON" if document.lines else "JSON")
         lines.append((name, kind, found.items, digests[name], problem, bool(problem or found.fault)))

@@ -260,7 +260,7 @@ def _entry(entry: Any, row: int, position: str, when: str) -> Item:
     resource = entry.get("resource")
     if method == "DELETE":
         found = _URL.search(url)
-        tag = _ETAG.match(match)
+        tag = _ETAG.match(match or str(response.get("etag", "")))
         version = tag[1] if tag else (found[3] or "" if found else "")
         updated = response.get("lastModified") or when
         reason = "" if found else "BAD_DELETE"
