@@ -56,11 +56,19 @@ class RowMeasure:
 
 @dataclass(frozen=True)
 class Counted:
-    """A result that is not about rows: violations, what they are out of, and what was found."""
+    """A result that is not about rows.
+
+    Attributes:
+        violated: Violations.
+        denominator: What they are out of.
+        detail: What was found, in words.
+        items: What to ask about, where the rule raises queries: USUBJID (null where it is about a site) and record.
+    """
 
     violated: int
     denominator: int
     detail: str = ""
+    items: pl.DataFrame | None = None
 
 
 Measure = RowMeasure | Counted

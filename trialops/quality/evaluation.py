@@ -82,6 +82,8 @@ def evaluate(
                 measures[rule.id] = measure
             else:
                 outcomes[rule.id] = _judge(rule, measure)
+                if rule.query and isinstance(measure, Counted) and measure.items is not None:
+                    queries.append(_items(rule, measure.items))
         counts = _count(context.tables[domain], measures) if measures else {}
         for rule in rules:
             if rule.id not in counts:
@@ -206,6 +208,21 @@ def _queries(rule: Rule, frame: pl.DataFrame, measure: RowMeasure) -> pl.DataFra
         USUBJID=pl.col("USUBJID").cast(pl.String) if "USUBJID" in have else pl.lit(None, pl.String),
         record=pl.concat_str(parts, separator=", ") if parts else pl.lit(None, pl.String),
         delivery=_delivery() if SOURCE in have else pl.lit(None, pl.Int64),
+        message=pl.lit(rule.message),
+    )
+
+
+def _items(rule: Rule, items: pl.DataFrame) -> pl.DataFrame:
+    """One query per item that a rule found which is not about single rows."""
+    import polars as pl
+
+    return items.select(
+        rule=pl.lit(rule.id),
+        priority=pl.lit(rule.query),
+        domain=pl.lit(rule.domain),
+        USUBJID=pl.col("USUBJID").cast(pl.String),
+        record=pl.col("record").cast(pl.String),
+        delivery=pl.lit(None, pl.Int64),
         message=pl.lit(rule.message),
     )
 

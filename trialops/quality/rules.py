@@ -96,6 +96,14 @@ def default_rules() -> RuleBook:
     return parse(read["rules"], read["limits"])
 
 
+@cache
+def anomaly_rules() -> RuleBook:
+    """The rules that put the methods of anomalies.yaml to work on SDTM tables."""
+    import yaml
+
+    return parse(yaml.safe_load(Path(__file__).with_name("anomalies.yaml").read_text("utf-8")), {})
+
+
 def condition(data: dict[str, Any]) -> pl.Expr:
     """Turn a condition into an expression that is true or false, never null. An empty condition is true.
 

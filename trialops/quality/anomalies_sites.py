@@ -1,0 +1,196 @@
+"""Central statistical monitoring: what one site's numbers look like beside those of all other sites."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import polars as pl
+
+
+def benjamini_hochberg(p: npt.NDArray[np.float64], rate: float) -> npt.NDArray[np.bool_]:
+    """Which of many tests to call, so that at most a share `rate` of those called are expected to be wrong.
+
+    Args:
+        p: P values, any shape (tests,).
+        rate: False discovery rate (Benjamini and Hochberg 1995, step-up procedure).
+    """
+    import numpy as np
+
+    called = np.zeros(len(p), dtype=bool)
+    if not len(p):
+        return called
+    order = np.argsort(p, kind="stable")
+    below = p[order] <= rate * np.arange(1, len(p) + 1) / len(p)
+    if below.any():
+        called[order[: int(np.flatnonzero(below)[-1]) + 1]] = True
+    return called
+
+
+def with_sites(data: pl.DataFrame, dm: pl.DataFrame) -> pl.DataFrame:
+    """Add `site` to measurements; subjects without one are left out."""
+    import polars as pl
+
+    sites = dm.select(subject=pl.col("USUBJID"), site=pl.col("SITEID")).drop_nulls().unique("subject", keep="first")
+    return data.join(sites, on="subject", how="inner", maintain_order="left")
+
+
+def digit_preference(
+    frame: pl.DataFrame, domain: str, dm: pl.DataFrame, *, rate: float, effect: float, least: int, **_: Any
+) -> pl.DataFrame:
+    """Compare the last digits a site writes with those of all others.
+
+    Only tests whose results move by more than ten units of the last digit within subjects are judged: in others the
+    last digit is part of the result, and a subject's own level would look like a preference.
+
+    Args:
+        frame: LB or VS rows with --TESTCD, --ORRES and USUBJID.
+        domain: "LB" or "VS".
+        dm: DM rows: USUBJID, SITEID.
+        rate: False discovery rate over all sites and tests.
+        effect: Smallest effect size w = sqrt(chi-square / n) worth calling (Cohen's w).
+        least: Fewest results of a site in a test.
+
+    Returns:
+        site, test, results, chi2, p, w, digit (the one most in excess), flagged; one line per site and test judged.
+    """
+    import numpy as np
+    import polars as pl
+    from scipy.stats import chi2 as chi_square
+
+    text = pl.col(f"{domain}ORRES").cast(pl.String).str.strip_chars()
+    data = frame.select(subject="USUBJID", test=pl.col(f"{domain}TESTCD"), text=text).filter(
+        pl.col("text").str.contains(r"^\d+(\.\d+)?$")
+    )
+    data = data.with_columns(
+        digit=pl.col("text").str.tail(1).cast(pl.Int8),
+        decimals=pl.col("text").str.extract(r"\.(\d+)$").str.len_chars().fill_null(0).cast(pl.Int32),
+        value=pl.col("text").cast(pl.Float64),
+    )
+    moved = (
+        data.group_by("test", "subject")
+        .agg(span=(pl.col("value").max() - pl.col("value").min()) * 10.0 ** pl.col("decimals").max(), n=pl.len())
+        .filter(pl.col("n") >= 3)
+        .group_by("test")
+        .agg(span=pl.col("span").median())
+        .filter(pl.col("span") > 10)
+    )
+    counted = (
+        with_sites(data, dm).join(moved, on="test", how="semi").group_by("test", "site", "digit").len().sort("test")
+    )
+    lines: list[dict[str, Any]] = []
+    for (test,), part in counted.partition_by("test", as_dict=True, maintain_order=True).items():
+        names = part["site"].unique().sort().to_list()
+        table = np.zeros((len(names), 10))
+        table[[names.index(s) for s in part["site"]], part["digit"].to_numpy()] = part["len"].to_numpy()
+        total = table.sum(axis=0)
+        for i, site in enumerate(names):
+            own, others = table[i], total - table[i]
+            n, m = own.sum(), others.sum()
+            if n < least or m < least:
+                continue
+            both = own + others
+            expected = both * n / (n + m)
+            used = both > 0
+            gap = (own - expected)[used]
+            statistic = float((gap**2 / expected[used]).sum() + (gap**2 / (both - expected)[used]).sum())
+            excess = int(np.argmax(own / n - others / m))
+            p = float(chi_square.sf(statistic, int(used.sum()) - 1))
+            w = float(np.sqrt(((own / n - others / m)[used] ** 2 / (both / (n + m))[used]).sum()))
+            lines.append(
+                {"site": site, "test": test, "results": int(n), "chi2": statistic, "p": p, "w": w, "digit": excess}
+            )
+    return _called(lines, rate, pl.col("w") >= effect, ("chi2", "p", "w"), {"digit": pl.Int64})
+
+
+def _called(
+    lines: list[dict[str, Any]], rate: float, large: pl.Expr, floats: tuple[str, ...], more: dict[str, Any]
+) -> pl.DataFrame:
+    """Lines with the verdict of the false discovery rate and of the effect size."""
+    import polars as pl
+
+    shape: dict[str, Any] = {"site": pl.String, "test": pl.String, "results": pl.Int64}
+    table = pl.DataFrame(lines, schema=shape | dict.fromkeys(floats, pl.Float64) | more).sort("site", "test")
+    called = benjamini_hochberg(table["p"].to_numpy(), rate)
+    return table.with_columns(flagged=pl.Series(called, dtype=pl.Boolean) & table.select(large).to_series())
+
+
+def site_variance(
+    data: pl.DataFrame, dm: pl.DataFrame, *, limit: float, factor: float, least: int, **_: Any
+) -> pl.DataFrame:
+    """Compare how much results vary within subjects at a site with how much they do at the other sites.
+
+    Args:
+        data: From `anomalies.measurements`.
+        dm: DM rows: USUBJID, SITEID.
+        limit: Distance of the log standard deviation from the median of the sites, in its standard errors; these
+            hold the sampling error of a standard deviation, 1 / sqrt(2 (n - 1)), and the spread between sites.
+        factor: Smallest ratio of standard deviations worth calling.
+        least: Fewest results of a site in a test.
+
+    Returns:
+        site, test, results, ratio (to the median site), z, flagged; one line per site and test judged.
+    """
+    import polars as pl
+
+    own = pl.col("log") - pl.col("log").mean().over("subject", "test", "unit")
+    spread = (
+        with_sites(data, dm)
+        .with_columns(own=own, n=pl.len().over("subject", "test", "unit"))
+        .filter(pl.col("n") >= 3)
+        .group_by("site", "test")
+        .agg(results=pl.len(), deviation=(pl.col("own") ** 2).mean().sqrt())
+        .filter(pl.col("results") >= least)
+        .with_columns(log=(pl.col("deviation").clip(lower_bound=1e-6)).log(), sites=pl.len().over("test"))
+        .filter(pl.col("sites") >= 4)
+    )
+    away = pl.col("log") - pl.col("log").median().over("test")
+    between = (away.abs().median().over("test")) * 1.4826
+    error = (1 / (2 * (pl.col("results") - 1)) + between**2).sqrt()
+    ratio = away.exp()
+    return (
+        spread.with_columns(ratio=ratio, z=away / error)
+        .with_columns(
+            flagged=(pl.col("z").abs() > limit) & ((pl.col("ratio") > factor) | (pl.col("ratio") < 1 / factor))
+        )
+        .select("site", "test", pl.col("results").cast(pl.Int64), "ratio", "z", "flagged")
+        .sort("site", "test")
+    )
+
+
+def weekend_visits(sv: pl.DataFrame, dm: pl.DataFrame, *, rate: float, least: int, **_: Any) -> pl.DataFrame:
+    """Compare the share of a site's visits on Saturdays and Sundays with that of the other sites.
+
+    Args:
+        sv: SV rows with real dates: USUBJID, SVSTDTC.
+        dm: DM rows: USUBJID, SITEID.
+        rate: False discovery rate over the sites.
+        least: Fewest visits of a site.
+
+    Returns:
+        site, test ("visits"), results, share, p, flagged.
+    """
+    import polars as pl
+    from scipy.stats import binomtest
+
+    from trialops.intake.partial_dates import exact_day
+
+    days = sv.select(subject="USUBJID", day=exact_day("SVSTDTC")).drop_nulls()
+    counts = (
+        with_sites(days, dm)
+        .group_by("site")
+        .agg(results=pl.len(), weekend=(pl.col("day").dt.weekday() >= 6).sum())
+        .sort("site")
+    )
+    total, weekends = int(counts["results"].sum()), int(counts["weekend"].sum())
+    lines = []
+    for site, n, k in counts.iter_rows():
+        if n < least or total == n:
+            continue
+        # Half a visit is added to either side, so that no other site at all with a weekend visit is not impossible.
+        usual = (weekends - k + 0.5) / (total - n + 1)
+        p = float(binomtest(k, n, usual, alternative="two-sided").pvalue)
+        lines.append({"site": site, "test": "visits", "results": n, "share": k / n, "p": p})
+    return _called(lines, rate, pl.lit(True), ("share", "p"), {})
