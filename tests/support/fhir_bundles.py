@@ -1,4 +1,4 @@
-"""FHIR bundles as raw tables, for tests that start behind the intake: references by fullUrl made to point to Type/id."""
+"""FHIR bundles and NDJSON files as resource tables, for tests of what comes after intake."""
 
 from __future__ import annotations
 
@@ -12,35 +12,30 @@ import polars as pl
 from trialops.intake.fhir_tables import to_tables
 
 
-def resolved(bundle: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The resources of a bundle, references to its own fullUrls replaced."""
-    urls = {e["fullUrl"]: f"{e['resource']['resourceType']}/{e['resource']['id']}" for e in bundle["entry"]}
-
-    def walk(node: Any) -> Any:
-        if isinstance(node, list):
-            return [walk(item) for item in node]
-        if isinstance(node, dict):
-            return {k: urls.get(v, v) if k == "reference" and isinstance(v, str) else walk(v) for k, v in node.items()}
-        return node
-
-    for entry in bundle["entry"]:
-        yield walk(entry["resource"])
-
-
-def bundle_tables(paths: Iterable[Path]) -> dict[str, pl.DataFrame]:
-    """Raw tables of bundle files (.json) and files of bundles (.ndjson), the first of equal ids kept."""
-    parts: dict[str, list[pl.DataFrame]] = {}
-    for path in paths:
-        texts = path.read_text("utf-8").splitlines() if path.suffix == ".ndjson" else [path.read_text("utf-8")]
-        resources = [r for text in texts if text for r in resolved(json.loads(text))]
-        for kind, frame in to_tables(resources, source=path.name).items():
-            parts.setdefault(kind, []).append(frame)
-    return {kind: pl.concat(frames).unique("id", keep="first", maintain_order=True) for kind, frames in parts.items()}
+def resources_in(path: Path) -> Iterator[dict[str, Any]]:
+    """Resources of a bundle, of bundles one a line, or of bulk NDJSON; references by fullUrl become Type/id."""
+    lines = path.read_text().splitlines() if path.suffix == ".ndjson" else [path.read_text()]
+    for line in lines:
+        document = json.loads(line)
+        if document["resourceType"] != "Bundle":
+            yield document
+            continue
+        entries = document["entry"]
+        names = {e["fullUrl"]: f"{e['resource']['resourceType']}/{e['resource']['id']}" for e in entries}
+        for entry in entries:
+            yield _named(entry["resource"], names)
 
 
-def bulk_tables(folder: Path) -> dict[str, pl.DataFrame]:
-    """Raw tables of bulk-data NDJSON files."""
-    made: dict[str, pl.DataFrame] = {}
-    for path in sorted(folder.glob("*.ndjson")):
-        made |= to_tables((json.loads(line) for line in path.read_text("utf-8").splitlines()), source=path.name)
-    return made
+def _named(node: Any, names: dict[str, str]) -> Any:
+    if isinstance(node, dict):
+        made = {key: _named(value, names) for key, value in node.items()}
+        if isinstance(made.get("reference"), str):
+            made["reference"] = names.get(made["reference"], made["reference"])
+        return made
+    return [_named(item, names) for item in node] if isinstance(node, list) else node
+
+
+def tables_of(paths: Iterable[Path]) -> dict[str, pl.DataFrame]:
+    """Resource tables with the current version of each resource."""
+    made = to_tables(resource for path in paths for resource in resources_in(path))
+    return {kind: frame.unique("id", keep="last", maintain_order=True) for kind, frame in made.items()}

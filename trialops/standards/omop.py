@@ -1,0 +1,323 @@
+"""A source as OMOP CDM 5.4 tables, and how complete the mapping is.
+
+Everything about a person follows from that person's own data and the vocabulary, so that a part of the persons can be
+mapped anew and put back (`omop_delta`). What persons share (places, providers, addresses, concepts) is gathered last,
+from what the rows refer to.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from trialops.standards import cdm, omop_eras, omop_people
+from trialops.standards.omop_facts import built_in_concepts
+from trialops.standards.omop_ids import keys_of, refuse_collisions
+from trialops.standards.omop_source import Source, part
+from trialops.standards.omop_tables import EVENT_TABLES, route
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from trialops.standards.vocabulary import Vocabulary
+
+PERSONAL = (
+    "person",
+    "death",
+    "observation_period",
+    "visit_occurrence",
+    "visit_detail",
+    *EVENT_TABLES,
+    "note",
+    "condition_era",
+    "drug_era",
+    "dose_era",
+)
+"""Tables whose every row belongs to one person."""
+SHARED = ("location", "care_site", "provider", "cdm_source", "concept", "domain", "vocabulary", "concept_class")
+TABLES = (*PERSONAL, *SHARED)
+"""The tables that are filled; the model's other tables stay empty."""
+
+MAPPING = 1
+"""Version of the rules in this package: tables made under another version are not added to, but made anew."""
+
+PROVENANCE = {
+    "table": "String",
+    "row_id": "Int64",
+    "kind": "String",
+    "source_id": "String",
+    "part": "Int32",
+    "system": "String",
+    "value_system": "String",
+    "value_code": "String",
+}
+"""Columns of the provenance: which resource or row each OMOP row came from, and the code systems of its codes."""
+
+
+@dataclass(frozen=True)
+class Cdm:
+    """OMOP tables with what is known about how they were made.
+
+    Attributes:
+        tables: The tables named in TABLES, in the exact shape of the model.
+        provenance: See PROVENANCE.
+        outcomes: Sources that are not loaded: kind, id, subject, disposition, reason.
+        read: kind -> number of resources or rows read.
+        study_days: Whether dates are study days on the calendar of `calendar`.
+        vocabulary: Digest of the vocabulary used.
+        type_concept: Type concept of the rows.
+    """
+
+    tables: Mapping[str, pl.DataFrame]
+    provenance: pl.DataFrame
+    outcomes: pl.DataFrame
+    read: Mapping[str, int]
+    study_days: bool
+    vocabulary: str
+    type_concept: int
+    references: pl.DataFrame = field(default_factory=lambda: no_references())
+
+    def dispositions(self) -> pl.DataFrame:
+        """kind, read, loaded, quarantined, ignored: the last three sum to the first."""
+        import polars as pl
+
+        counted = self.outcomes.group_by("kind", "disposition").agg(pl.len().cast(pl.Int64).alias("count"))
+        wide = pl.DataFrame(
+            {"kind": list(self.read), "read": list(self.read.values())}, schema={"kind": pl.String, "read": pl.Int64}
+        )
+        for name in ("quarantined", "ignored"):
+            one = counted.filter(pl.col("disposition") == name).select("kind", pl.col("count").alias(name))
+            wide = wide.join(one, on="kind", how="left").with_columns(pl.col(name).fill_null(0))
+        loaded = pl.col("read") - pl.col("quarantined") - pl.col("ignored")
+        return wide.select("kind", "read", loaded.alias("loaded"), "quarantined", "ignored").sort("kind")
+
+    def reasons(self) -> pl.DataFrame:
+        """kind, disposition, reason, count of what is not loaded."""
+        import polars as pl
+
+        by = ["kind", "disposition", "reason"]
+        return self.outcomes.group_by(by).agg(count=pl.len().cast(pl.Int64)).sort(by)
+
+    def mapping_rates(self) -> pl.DataFrame:
+        """table, rows, mapped: rows whose concept is not 0."""
+        import polars as pl
+
+        rows = []
+        for name in ("visit_occurrence", "visit_detail", *EVENT_TABLES):
+            column = concept_field(name)
+            frame = self.tables[name]
+            rows.append((name, frame.height, int((frame[column] > 0).sum())))
+        schema = {"table": pl.String, "rows": pl.Int64, "mapped": pl.Int64}
+        return pl.DataFrame(rows, schema=schema, orient="row")
+
+    def unmapped(self, most: int = 20) -> pl.DataFrame:
+        """The codes that are concept 0 most often: table, system, code, rows.
+
+        Text that stands where a code should be may say anything about anybody, so all of it is one line per table.
+        """
+        import polars as pl
+
+        found = []
+        for name in EVENT_TABLES:
+            frame, key = self.tables[name], cdm.table(name).primary_key or ""
+            zero = frame.filter(pl.col(concept_field(name)) == 0).select(
+                pl.col(key).alias("row_id"),
+                pl.col(f"{concept_field(name)[: -len('_concept_id')]}_source_value").alias("code"),
+            )
+            origin = self.provenance.filter(pl.col("table") == name).select("row_id", "system")
+            rows = zero.join(origin, on="row_id", how="left")
+            rows = rows.with_columns(
+                code=pl.when(pl.col("system").is_not_null()).then("code").otherwise(pl.lit("(text without a code)"))
+            )
+            found.append(
+                rows.group_by("system", "code")
+                .agg(rows=pl.len().cast(pl.Int64))
+                .select(pl.lit(name).alias("table"), pl.col("system").fill_null(""), "code", "rows")
+            )
+        whole = pl.concat(found)
+        return whole.sort("rows", "table", "system", "code", descending=[True, False, False, False]).head(most)
+
+
+def no_references() -> pl.DataFrame:
+    """Places and providers that sources name: table, id. Without rows."""
+    import polars as pl
+
+    return pl.DataFrame(schema={"table": pl.String, "id": pl.String})
+
+
+def concept_field(table: str) -> str:
+    """The field with the standard concept of an event or visit."""
+    named = {"visit_occurrence": "visit", "visit_detail": "visit_detail", "condition_occurrence": "condition"}
+    named["procedure_occurrence"] = "procedure"
+    return f"{named.get(table, table.split('_')[0])}_concept_id"
+
+
+def build(source: Source, vocabulary: Vocabulary, *, study_days: bool | None = None) -> Cdm:
+    """Map a source.
+
+    Args:
+        source: From `fhir_source.read_fhir` or `sdtm_source.read_sdtm`.
+        vocabulary: Concepts.
+        study_days: Whether dates are study days; found out from the data when not said.
+    """
+    import polars as pl
+
+    strict = source.has_study_days if study_days is None else study_days
+    tables, persons, bad = omop_people.people(source, study_days=strict)
+    known = vocabulary.concepts(pl.Series([*_visit_concepts()], dtype=pl.Int64))["concept_id"]
+    visits, links, bad_visits = omop_people.visits(source, persons, known, study_days=strict)
+    routed = route(source, persons, links, vocabulary, study_days=strict)
+    tables |= visits | routed.tables
+    tables["observation_period"] = omop_eras.observation_periods(tables, source.type_concept)
+    tables["condition_era"] = omop_eras.condition_eras(tables["condition_occurrence"])
+    parts = omop_eras.ingredients(tables["drug_exposure"], vocabulary)
+    tables["drug_era"] = omop_eras.drug_eras(tables["drug_exposure"], parts)
+    tables["dose_era"] = omop_eras.dose_eras(tables["drug_exposure"], parts, vocabulary)
+    places = omop_people.places(source)
+    tables |= shared(tables, places, references(source), tables["location"], vocabulary)
+    check_keys(tables)
+    origin = pl.concat([_people_origin(source, persons, links), routed.provenance])
+    return Cdm(
+        tables={name: tables[name] for name in TABLES},
+        provenance=origin.sort("table", "row_id"),
+        outcomes=sort_outcomes([source.outcomes, bad, bad_visits, routed.outcomes]),
+        read=dict(source.read),
+        study_days=strict,
+        vocabulary=vocabulary.digest,
+        type_concept=source.type_concept,
+        references=references(source),
+    )
+
+
+def _visit_concepts() -> Iterable[int]:
+    from trialops.standards.omop_facts import facts
+
+    return facts().visits.values()
+
+
+def sort_outcomes(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Outcomes in one order."""
+    import polars as pl
+
+    return pl.concat([part("outcomes"), *frames]).sort("kind", "id", "subject", "reason")
+
+
+def check_keys(tables: Mapping[str, pl.DataFrame]) -> None:
+    """Stop when a key is not unique."""
+    for name, frame in tables.items():
+        key = cdm.table(name).primary_key
+        if key:
+            refuse_collisions(name, frame[key])
+
+
+def references(source: Source) -> pl.DataFrame:
+    """Places and providers that people, visits and events name."""
+    import polars as pl
+
+    found = [
+        frame.select(pl.lit(table).alias("table"), pl.col(column).alias("id")).drop_nulls().unique()
+        for frame in (source.persons, source.visits, source.events)
+        for column, table in (("provider", "provider"), ("site", "care_site"))
+        if column in frame.columns
+    ]
+    return pl.concat([no_references(), *found]).unique().sort("table", "id")
+
+
+def shared(
+    personal: Mapping[str, pl.DataFrame],
+    places: Mapping[str, pl.DataFrame],
+    named: pl.DataFrame,
+    locations: pl.DataFrame,
+    vocabulary: Vocabulary,
+) -> dict[str, pl.DataFrame]:
+    """The tables that persons share, with exactly the rows that are described or referred to.
+
+    Args:
+        personal: The tables in PERSONAL.
+        places: care_site, provider and location as resources describe them.
+        named: Places and providers that sources name, see :func:`references`.
+        locations: Locations of persons; those nobody has any more are left out.
+        vocabulary: Concepts.
+    """
+    import polars as pl
+
+    made: dict[str, pl.DataFrame] = {}
+    for name in ("care_site", "provider"):
+        key = f"{name}_id"
+        used = _used(personal, key)
+        stubs = omop_people.named_only(name, named.filter(pl.col("table") == name)["id"])
+        stubs = stubs.filter(pl.col(key).is_in(used.implode())).join(places[name], on=key, how="anti")
+        made[name] = cdm.conform(name, pl.concat([places[name], stubs]))
+    homes = pl.concat([personal["person"]["location_id"], made["care_site"]["location_id"]]).drop_nulls().unique()
+    candidates = pl.concat([places["location"], locations]).unique("location_id", keep="first", maintain_order=True)
+    made["location"] = cdm.conform("location", candidates.filter(pl.col("location_id").is_in(homes.implode())))
+    made["cdm_source"] = _about(personal, vocabulary)
+    made |= vocabulary.related(_concepts_used({**personal, **made}))
+    return made
+
+
+def _used(tables: Mapping[str, pl.DataFrame], key: str) -> pl.Series:
+    import polars as pl
+
+    columns = [frame[key].unique() for name, frame in tables.items() if key in frame.columns and name in PERSONAL]
+    return pl.concat([pl.Series(key, [], dtype=pl.Int64), *columns]).drop_nulls().unique()
+
+
+def _concepts_used(tables: Mapping[str, pl.DataFrame]) -> pl.Series:
+    import polars as pl
+
+    fixed = built_in_concepts()["concept_id"]
+    columns = [
+        tables[name][field.name].unique()
+        for name in tables
+        if cdm.table(name).schema == "CDM"
+        for field in cdm.table(name).fields
+        if field.foreign_table == "concept"
+    ]
+    return pl.concat([fixed, *columns]).drop_nulls().unique()
+
+
+def _about(tables: Mapping[str, pl.DataFrame], vocabulary: Vocabulary) -> pl.DataFrame:
+    """The row of cdm_source. Its dates are the last day in the data: the same data give the same row."""
+    import polars as pl
+
+    last = tables["observation_period"]["observation_period_end_date"].max()
+    day = last if isinstance(last, dt.date) else dt.date(1970, 1, 1)
+    row = {
+        "cdm_source_name": "TrialOps standardized data",
+        "cdm_source_abbreviation": "TrialOps",
+        "cdm_holder": "Sponsor",
+        "cdm_etl_reference": f"trialops.standards mapping {MAPPING}",
+        "source_release_date": day,
+        "cdm_release_date": day,
+        "cdm_version": f"v{cdm.VERSION}",
+        "cdm_version_concept_id": cdm.VERSION_CONCEPT,
+        "vocabulary_version": vocabulary.version,
+    }
+    return cdm.conform("cdm_source", pl.DataFrame([row]))
+
+
+def _people_origin(source: Source, persons: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
+    import polars as pl
+
+    loaded = source.persons.join(persons, on="subject").unique("subject", keep="first", maintain_order=True)
+    detail = pl.col("visit_detail_id").is_not_null()
+    rows = [
+        loaded.select(pl.lit("person").alias("table"), row_id="person_id", kind="kind", source_id="id"),
+        links.select(
+            pl.when(detail).then(pl.lit("visit_detail")).otherwise(pl.lit("visit_occurrence")).alias("table"),
+            row_id=pl.coalesce("visit_detail_id", "visit_occurrence_id"),
+            kind="kind",
+            source_id="id",
+        ),
+    ]
+    for table, frame in (("care_site", source.sites), ("provider", source.providers)):
+        resource = "Organization" if table == "care_site" else "Practitioner"
+        ids = keys_of(resource, frame["id"])
+        rows.append(frame.select(pl.lit(table).alias("table"), row_id=ids, kind="kind", source_id="id"))
+    nothing = pl.lit(None, pl.String)
+    return pl.concat(rows).with_columns(
+        part=pl.lit(0, pl.Int32), system=nothing, value_system=nothing, value_code=nothing
+    )

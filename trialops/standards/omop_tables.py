@@ -1,0 +1,387 @@
+"""From events to the event tables of the OMOP CDM: mapped, routed by domain, linked to visits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trialops.standards import cdm
+from trialops.standards.omop_dates import first_day, last_day, moment
+from trialops.standards.omop_facts import facts
+from trialops.standards.omop_ids import keys, keys_of
+from trialops.standards.omop_people import NO_DATE, NO_PERSON
+from trialops.standards.omop_source import Source, part
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from trialops.standards.vocabulary import Vocabulary
+
+EVENT_TABLES = (
+    "condition_occurrence",
+    "drug_exposure",
+    "procedure_occurrence",
+    "device_exposure",
+    "measurement",
+    "observation",
+    "specimen",
+)
+
+
+@dataclass(frozen=True)
+class Routed:
+    """Events in their tables.
+
+    Attributes:
+        tables: The event tables and notes.
+        provenance: table, row_id, kind, source_id, part, system (of the code in the source value), value_system,
+            value_code.
+        outcomes: Sources of which no event was loaded, with the reason.
+    """
+
+    tables: dict[str, pl.DataFrame]
+    provenance: pl.DataFrame
+    outcomes: pl.DataFrame
+
+
+def route(
+    source: Source, persons: pl.DataFrame, links: pl.DataFrame, vocabulary: Vocabulary, *, study_days: bool
+) -> Routed:
+    """Map events and put each where the domain of its standard concept belongs.
+
+    Args:
+        source: What was read.
+        persons: subject and person_id.
+        links: Visits, see `omop_people.visits`.
+        vocabulary: Concepts.
+        study_days: Whether dates are study days.
+    """
+    import polars as pl
+
+    linked = _linked(source.events, persons, links, study_days=study_days)
+    good = linked.filter(pl.col("reason").is_null())
+    outcomes = _not_loaded(linked, good)
+    rows = _mapped(good, source, vocabulary)
+    tables: dict[str, pl.DataFrame] = {}
+    origins: list[pl.DataFrame] = []
+    for name in EVENT_TABLES:
+        chosen = rows.filter(pl.col("table") == name)
+        columns = _COLUMNS[name]()
+        columns |= _shared(name, source.type_concept, columns)
+        tables[name] = cdm.conform(name, chosen.select(**columns))
+        origins.append(_origin(name, chosen))
+    notes, more, lost = _notes(source, persons, links, study_days=study_days)
+    tables["note"] = notes
+    provenance = pl.concat([*origins, more])
+    return Routed(tables, provenance, pl.concat([outcomes, lost]))
+
+
+def _linked(events: pl.DataFrame, persons: pl.DataFrame, links: pl.DataFrame, *, study_days: bool) -> pl.DataFrame:
+    """Events with person, visit, dates and the reason against loading them."""
+    import polars as pl
+
+    visits = links.select(
+        "visit_occurrence_id", "visit_detail_id", "visit_start", encounter="id", visit_person="person_id"
+    ).unique("encounter", keep="any")
+    rows = events.join(persons, on="subject", how="left").join(visits, on="encounter", how="left")
+    own = pl.col("visit_person") == pl.col("person_id")
+    rows = rows.with_columns(
+        first=first_day("start", "start_day", study_days=study_days),
+        last=last_day("end", "end_day", study_days=study_days),
+        start_time=moment("start", study_days=study_days),
+        end_time=moment("end", study_days=study_days),
+        visit_occurrence_id=pl.when(own).then("visit_occurrence_id"),
+        visit_detail_id=pl.when(own).then("visit_detail_id"),
+        visit_start=pl.when(own).then("visit_start"),
+    )
+    rows = rows.with_columns(first=pl.coalesce("first", "visit_start"))
+    rows = rows.with_columns(
+        last=pl.when(pl.col("last") >= pl.col("first")).then("last"),
+        reason=pl.coalesce(
+            "skip",
+            pl.when(pl.col("person_id").is_null()).then(pl.lit(NO_PERSON)),
+            pl.when(pl.col("first").is_null()).then(pl.lit(NO_DATE)),
+        ),
+    )
+    return _linked_by_day(rows, links)
+
+
+def _linked_by_day(rows: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
+    """Events that name no visit get the latest one of the person that had begun and not ended on the day."""
+    import polars as pl
+
+    loose = pl.col("encounter").is_null() & pl.col("reason").is_null()
+    if not rows.select(loose.any()).item() or links.height == 0:
+        return rows
+    spans = (
+        links.filter(pl.col("visit_detail_id").is_null())
+        .select("person_id", "visit_start", "visit_end", day_visit="visit_occurrence_id")
+        .sort("visit_start", "day_visit")
+    )
+    free = rows.with_row_index("row").filter(loose).select("row", "person_id", "first").sort("first")
+    found = (
+        free.join_asof(
+            spans, left_on="first", right_on="visit_start", by="person_id", strategy="backward", check_sortedness=False
+        )
+        .filter(pl.col("visit_end") >= pl.col("first"))
+        .select("row", "day_visit")
+    )
+    return (
+        rows.with_row_index("row")
+        .join(found, on="row", how="left", maintain_order="left")
+        .with_columns(visit_occurrence_id=pl.coalesce("visit_occurrence_id", "day_visit"))
+        .drop("row", "day_visit")
+    )
+
+
+def _not_loaded(linked: pl.DataFrame, good: pl.DataFrame) -> pl.DataFrame:
+    """One row per source none of whose events can be loaded."""
+    import polars as pl
+
+    bad = linked.filter(pl.col("reason").is_not_null()).select("kind", "id", "subject", "reason", "skip")
+    bad = bad.unique(["kind", "id"], keep="first", maintain_order=True).join(good, on=["kind", "id"], how="anti")
+    ignored = pl.when(pl.col("skip").is_not_null()).then(pl.lit("ignored")).otherwise(pl.lit("quarantined"))
+    return part("outcomes", bad.with_columns(disposition=ignored))
+
+
+def _mapped(rows: pl.DataFrame, source: Source, vocabulary: Vocabulary) -> pl.DataFrame:
+    """Events with concepts, table and key; one row more for each further concept a code maps to."""
+    import polars as pl
+
+    resolved = source.codes.resolve(vocabulary)
+    main = resolved.filter(pl.col("n") == 0).sort("key")
+    names = ["n", "concept_id", "domain_id", "source_concept_id", "value_concept_id", "source_value", "system"]
+    rows = rows.with_columns(pl.col("concept", "value", "route").fill_null(0))
+    # Keys are the row numbers of `main`: taking rows by number is what a join would do, without the hashing.
+    taken = main.select(names)[rows["concept"]]
+    more = resolved.filter(pl.col("n") > 0).select(pl.col("key").alias("concept"), *names)
+    further = rows.join(more, on="concept", how="inner")
+    whole = pl.concat([pl.concat([rows, taken], how="horizontal"), further.select(*rows.columns, *names)])
+    values = main.select(
+        value_target="concept_id",
+        value_text="source_value",
+        value_system="system",
+        value_code="code",
+    )[whole["value"]]
+    routes = main.select(route_target="concept_id", route_text="source_value")[whole["route"]]
+    tables = facts().tables
+    domain = pl.coalesce("domain_id", "domain")
+    whole = pl.concat([whole, values, routes], how="horizontal").with_columns(
+        table=domain.replace_strict(tables, default="observation", return_dtype=pl.String),
+        unit_text=pl.coalesce("unit_code", "unit"),
+    )
+    whole = whole.join(_units(whole["unit_text"], vocabulary), on="unit_text", how="left")
+    places = pl.when(pl.col("part") > 0).then(pl.format("#{}", "part")).otherwise(pl.lit(""))
+    turns = pl.when(pl.col("n") > 0).then(pl.format("+{}", "n")).otherwise(pl.lit(""))
+    texts = whole.select(pl.concat_str(pl.col("kind"), pl.lit("/"), pl.col("id"), places, turns)).to_series()
+    return whole.with_columns(key=keys(texts), provider_id=keys_of("Practitioner", whole["provider"]))
+
+
+def _units(texts: pl.Series, vocabulary: Vocabulary) -> pl.DataFrame:
+    """unit_text, unit_target: the concept of each unit by UCUM; 0 when there is none."""
+    import polars as pl
+
+    distinct = texts.drop_nulls().unique().alias("concept_code").to_frame()
+    found = vocabulary.resolve(distinct.with_columns(vocabulary_id=pl.lit("UCUM")))
+    return found.filter(pl.col("n") == 0).select(unit_text="concept_code", unit_target="concept_id")
+
+
+def _origin(name: str, rows: pl.DataFrame) -> pl.DataFrame:
+    import polars as pl
+
+    return rows.select(
+        pl.lit(name).alias("table"),
+        pl.col("key").alias("row_id"),
+        "kind",
+        pl.col("id").alias("source_id"),
+        "part",
+        "system",
+        "value_system",
+        "value_code",
+    )
+
+
+def _shared(name: str, type_concept: int, columns: dict[str, pl.Expr]) -> dict[str, pl.Expr]:
+    """The columns every event table has, under its own names."""
+    import polars as pl
+
+    prefix = {"condition_occurrence": "condition", "procedure_occurrence": "procedure"}.get(name, name.split("_")[0])
+    key = cdm.table(name).primary_key or ""
+    made = {
+        key: pl.col("key"),
+        "person_id": pl.col("person_id"),
+        f"{prefix}_concept_id": pl.col("concept_id"),
+        f"{prefix}_type_concept_id": pl.lit(type_concept),
+        f"{prefix}_source_value": pl.col("source_value"),
+        f"{prefix}_source_concept_id": pl.col("source_concept_id"),
+        "provider_id": pl.col("provider_id"),
+        "visit_occurrence_id": pl.col("visit_occurrence_id"),
+        "visit_detail_id": pl.col("visit_detail_id"),
+    }
+    fields = cdm.table(name).by_name
+    return {column: expr for column, expr in made.items() if column in fields and column not in columns}
+
+
+def _conditions() -> dict[str, pl.Expr]:
+    import polars as pl
+
+    return {
+        "condition_start_date": pl.col("first"),
+        "condition_start_datetime": pl.col("start_time"),
+        "condition_end_date": pl.col("last"),
+        "condition_end_datetime": pl.col("end_time"),
+        "condition_status_source_value": pl.col("status"),
+    }
+
+
+def _drugs() -> dict[str, pl.Expr]:
+    import polars as pl
+
+    supply = pl.col("days_supply").round().cast(pl.Int64)
+    supplied = pl.col("first") + pl.duration(days=pl.max_horizontal(supply - 1, 0))
+    return {
+        "drug_exposure_start_date": pl.col("first"),
+        "drug_exposure_start_datetime": pl.col("start_time"),
+        "drug_exposure_end_date": pl.coalesce(pl.col("last"), supplied, pl.col("first")),
+        "drug_exposure_end_datetime": pl.col("end_time"),
+        "verbatim_end_date": pl.col("last"),
+        "refills": pl.col("refills"),
+        "quantity": pl.col("quantity"),
+        "days_supply": supply,
+        "sig": pl.col("sig"),
+        "route_concept_id": pl.when(pl.col("route") > 0).then("route_target"),
+        "lot_number": pl.col("lot"),
+        "route_source_value": pl.col("route_text"),
+        "dose_unit_source_value": pl.col("unit_text"),
+    }
+
+
+def _procedures() -> dict[str, pl.Expr]:
+    import polars as pl
+
+    return {
+        "procedure_date": pl.col("first"),
+        "procedure_datetime": pl.col("start_time"),
+        "procedure_end_date": pl.col("last"),
+        "procedure_end_datetime": pl.col("end_time"),
+    }
+
+
+def _devices() -> dict[str, pl.Expr]:
+    import polars as pl
+
+    return {
+        "device_exposure_start_date": pl.col("first"),
+        "device_exposure_start_datetime": pl.col("start_time"),
+        "device_exposure_end_date": pl.col("last"),
+        "device_exposure_end_datetime": pl.col("end_time"),
+        "unique_device_id": pl.col("device"),
+    }
+
+
+def _value_source() -> pl.Expr:
+    import polars as pl
+
+    number = pl.col("number").cast(pl.String).str.strip_suffix(".0")
+    return pl.coalesce("value_text", "text", number)
+
+
+def _value_concept() -> pl.Expr:
+    import polars as pl
+
+    return pl.when(pl.col("value") > 0).then("value_target").otherwise("value_concept_id")
+
+
+def _measurements() -> dict[str, pl.Expr]:
+    import polars as pl
+
+    return {
+        "measurement_date": pl.col("first"),
+        "measurement_datetime": pl.col("start_time"),
+        "measurement_time": pl.col("start_time").dt.strftime("%H:%M:%S"),
+        "operator_concept_id": pl.col("comparator").replace_strict(
+            facts().operators, default=None, return_dtype=pl.Int64
+        ),
+        "value_as_number": pl.col("number"),
+        "value_as_concept_id": _value_concept(),
+        "unit_concept_id": pl.col("unit_target"),
+        "range_low": pl.col("low"),
+        "range_high": pl.col("high"),
+        "unit_source_value": pl.col("unit_text"),
+        "unit_source_concept_id": pl.col("unit_target"),
+        "value_source_value": _value_source(),
+    }
+
+
+def _observations() -> dict[str, pl.Expr]:
+    import polars as pl
+
+    return {
+        "observation_date": pl.col("first"),
+        "observation_datetime": pl.col("start_time"),
+        "value_as_number": pl.col("number"),
+        "value_as_string": pl.coalesce("text", "value_text"),
+        "value_as_concept_id": _value_concept(),
+        "unit_concept_id": pl.col("unit_target"),
+        "unit_source_value": pl.col("unit_text"),
+        "qualifier_source_value": pl.col("status"),
+        "value_source_value": _value_source(),
+    }
+
+
+def _specimens() -> dict[str, pl.Expr]:
+    import polars as pl
+
+    return {
+        "specimen_date": pl.col("first"),
+        "specimen_datetime": pl.col("start_time"),
+        "quantity": pl.col("quantity"),
+        "unit_concept_id": pl.col("unit_target"),
+        "specimen_source_id": pl.col("id"),
+        "unit_source_value": pl.col("unit_text"),
+    }
+
+
+_COLUMNS = {
+    "condition_occurrence": _conditions,
+    "drug_exposure": _drugs,
+    "procedure_occurrence": _procedures,
+    "device_exposure": _devices,
+    "measurement": _measurements,
+    "observation": _observations,
+    "specimen": _specimens,
+}
+
+
+def _notes(
+    source: Source, persons: pl.DataFrame, links: pl.DataFrame, *, study_days: bool
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """Notes, where they came from, and those that are not loaded."""
+    import polars as pl
+
+    rows = _linked(
+        source.notes.with_columns(end=pl.lit(None, pl.String), end_day=pl.lit(None, pl.Int64)),
+        persons,
+        links,
+        study_days=study_days,
+    )
+    good = rows.filter(pl.col("reason").is_null())
+    texts = good.select(pl.col("kind") + "/" + pl.col("id")).to_series()
+    good = good.with_columns(key=keys(texts))
+    made = good.select(
+        "person_id",
+        "visit_occurrence_id",
+        "visit_detail_id",
+        note_id="key",
+        note_date="first",
+        note_datetime="start_time",
+        note_type_concept_id=pl.lit(source.type_concept),
+        note_class_concept_id=pl.lit(0),
+        note_text="text",
+        encoding_concept_id=pl.lit(0),
+        language_concept_id=pl.lit(0),
+        note_source_value="label",
+    )
+    nothing = pl.lit(None, pl.String)
+    origin = good.with_columns(part=pl.lit(0, pl.Int32), system=nothing, value_system=nothing, value_code=nothing)
+    return cdm.conform("note", made), _origin("note", origin), _not_loaded(rows, good)
