@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pyreadstat
 import pytest
+from jsonschema import Draft201909Validator
+from lxml import etree
 
+from tests.support.cdisc_schemas import dataset_json_schema, define_schema
+from tests.support.submissions import files
 from trialops.intake.xport import XportWriter
 from trialops.intake.xport_read import read_transport
+from trialops.regulatory.dataset_json import read_json, write_json
+from trialops.regulatory.define_rules import check_define, parse_define
+from trialops.regulatory.define_xml import write_define
+from trialops.regulatory.metadata import Metadata, Study, describe
 
 DATA_SETS = ["ae", "cm", "dm", "ds", "eg", "ex", "lb", "mh", "suppae", "suppdm", "suppds", "sv", "vs"]
 
@@ -51,3 +61,31 @@ def test_our_reader_and_pyreadstat_agree(pilot: Path, name: str) -> None:
             )
         else:
             assert other[column.name].fillna("").tolist() == mine.frame[column.name].to_list()
+
+
+@pytest.fixture(scope="module")
+def described(pilot: Path) -> Metadata:
+    tables = {p.stem.upper(): read_transport(p.read_bytes()).frame for p in pilot.glob("*.xpt")}
+    return describe(tables, Study("CDISCPILOT01"))
+
+
+def test_the_pilot_s_define_is_valid_and_keeps_every_rule(described: Metadata, tmp_path: Path) -> None:
+    document = write_define(described)
+    schema = etree.XMLSchema(etree.parse(str(define_schema())))
+    assert schema.validate(etree.fromstring(document)), schema.error_log
+    found = check_define(document, files(described, tmp_path))
+    assert found == [], sorted({(f.rule, f.where) for f in found})
+    items = parse_define(document).by_kind["ItemDef"]
+    assert len([oid for oid in items if oid.startswith("IT.LB.LBORRES.")]) == 47
+
+
+def test_the_pilot_as_dataset_json_is_valid_and_equal(described: Metadata, tmp_path: Path) -> None:
+    schema = Draft201909Validator(json.loads(dataset_json_schema().read_text()))
+    for data_set in described.data_sets:
+        for lines in (False, True):
+            path = tmp_path / f"{data_set.name}.{'ndjson' if lines else 'json'}"
+            write_json(path, data_set, described, lines=lines)
+            back = read_json(path)
+            whole = {i.name: pl.Int64 for i in data_set.items if i.typed.data_type == "integer"}
+            assert back.frame.equals(data_set.frame.cast(whole)), data_set.name
+            assert list(schema.iter_errors({**back.header, "rows": []})) == []
