@@ -51,7 +51,7 @@ def bmi(weight: pl.Expr, height: pl.Expr) -> pl.Expr:
     """Body mass index in kg/m2 from weight in kg and height in cm; null unless both are positive."""
     import polars as pl
 
-    metres = height / 100
+    metres = height * 0.01
     return pl.when((weight > 0) & (height > 0)).then(weight / (metres * metres))
 
 
@@ -70,10 +70,12 @@ def egfr_ckd_epi_2021(creatinine: pl.Expr, age: pl.Expr, sex_female: pl.Expr) ->
     import polars as pl
 
     female = sex_female == 1
-    kappa = pl.when(female).then(0.7).otherwise(0.9)
+    # Multiplied, not divided by: polars divides by a number that all rows share in another way than by a column or a
+    # single row, and the last digit would depend on who else is in the table.
+    per_kappa = pl.when(female).then(1 / 0.7).otherwise(1 / 0.9)
     alpha = pl.when(female).then(-0.241).otherwise(-0.302)
     factor = pl.when(female).then(1.012).otherwise(1.0)
-    ratio = creatinine / CREATININE_UMOL_PER_MG_DL / kappa
+    ratio = creatinine * (1 / CREATININE_UMOL_PER_MG_DL) * per_kappa
     low = pl.min_horizontal(ratio, pl.lit(1.0)).pow(alpha)
     high = pl.max_horizontal(ratio, pl.lit(1.0)).pow(-1.2)
     value = 142 * low * high * pl.lit(0.9938).pow(age) * factor
