@@ -39,6 +39,7 @@ class Settings(BaseSettings):
         ray_address: Ray cluster to join; empty starts a local Ray.
         fhir_token: Bearer token for the server at FHIR_ENDPOINT.
         fhir_ca: PEM file of certificates to trust for it instead of the system's.
+        role: Role of the acting person or service account: exports of data are granted by role.
         profile: ``embedded``, or ``cluster``, which refuses any store that would live in a pod.
     """
 
@@ -54,6 +55,7 @@ class Settings(BaseSettings):
     ray_address: str = ""
     study: str = "trial"
     actor: str = ""
+    role: str = ""
     run_id: str = ""
     pipeline: str = ""
     vault_key: SecretStr | None = None

@@ -213,13 +213,28 @@ class Step:
         self.audit("data.write", _label(artifact), snapshot.digest, tables=_brief(snapshot))
         return snapshot
 
-    def seal(self, artifact: Artifact, frames: Mapping[str, pl.DataFrame], files: Sequence[Path] = ()) -> None:
-        """Write identifiable tables, and the files they came from, encrypted; the artifact names them."""
+    def seal(
+        self,
+        artifact: Artifact,
+        frames: Mapping[str, pl.DataFrame],
+        files: Sequence[Path] | Mapping[str, Path] = (),
+    ) -> None:
+        """Write identifiable tables, and the files they came from, encrypted; the artifact names them.
+
+        Args:
+            artifact: The output.
+            frames: Tables by name.
+            files: Files to keep as received. By a label fit to be read by anyone where a later step needs them.
+        """
         from trialops.stores.sealed import seal, seal_file
 
-        for path in files:
-            seal_file(path.read_bytes(), vault=self.vault, objects=self.objects)
+        named = files if isinstance(files, Mapping) else {str(number): path for number, path in enumerate(files)}
+        kept = {
+            label: seal_file(path.read_bytes(), vault=self.vault, objects=self.objects) for label, path in named.items()
+        }
         document = seal(frames, vault=self.vault, objects=self.objects)
+        if isinstance(files, Mapping):
+            document["files"] = kept
         _put(Path(artifact.path), json.dumps(document, indent=1, sort_keys=True).encode())
         self._made(artifact, document, rows=sum(item["rows"] for item in document["tables"].values()))
         self.audit("data.seal", _label(artifact), document["digest"])
@@ -232,6 +247,18 @@ class Step:
         self._used(artifact, document)
         self.audit("data.unseal", _label(artifact), str(document.get("digest", "")))
         return unseal(document, vault=self.vault, objects=self.objects)
+
+    def unseal_files(self, artifact: Artifact, *, reason: str) -> dict[str, bytes]:
+        """The files another step sealed, as they were received, by label; the audit trail has the reason."""
+        from trialops.stores.sealed import unseal_file
+
+        document = self._content(artifact)
+        self._used(artifact, document)
+        self.audit("data.unseal", _label(artifact), str(document.get("digest", "")), reason=reason)
+        return {
+            label: unseal_file(digest, vault=self.vault, objects=self.objects)
+            for label, digest in sorted(document.get("files", {}).items())
+        }
 
     def write_reference(self, artifact: Artifact, snapshot: Snapshot) -> None:
         """Make an output name table versions that exist already."""

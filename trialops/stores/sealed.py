@@ -42,6 +42,19 @@ def seal_file(data: bytes, *, vault: Vault, objects: ObjectStore) -> str:
     return digest
 
 
+def unseal_file(digest: str, *, vault: Vault, objects: ObjectStore) -> bytes:
+    """A file that was kept, by its SHA-256.
+
+    Raises:
+        TrialOpsError: When it is missing, was altered, or its key was destroyed.
+    """
+    key = f"raw/{vault.id}/files/{digest}"
+    try:
+        return vault.decrypt(objects.get(key), context=key)
+    except KeyError:
+        raise TrialOpsError("A sealed file is missing", where=key, fix="Run the intake again.") from None
+
+
 def seal(frames: Mapping[str, pl.DataFrame], *, vault: Vault, objects: ObjectStore) -> dict[str, Any]:
     """Encrypt tables and return the document that names them."""
     sealed = {}
