@@ -21,7 +21,9 @@ from typing import Literal
 
 from trialops.errors import TrialOpsError
 from trialops.privacy import text_dates
+from trialops.privacy.clinical_terms import find_terms
 from trialops.privacy.context import find_context
+from trialops.privacy.gazetteer import find_places
 from trialops.privacy.known import find_known
 from trialops.privacy.recognisers import find_patterns
 from trialops.privacy.spans import KINDS, Known, Span, merge
@@ -48,7 +50,7 @@ class TextDeidentifier:
     """
 
     def __init__(
-        self, mode: Literal["strict", "limited"] = "strict", *, day_first: bool = False, model: bool = False
+        self, mode: Literal["strict", "limited"] = "strict", *, day_first: bool = False, model: bool = True
     ) -> None:
         if mode not in ("strict", "limited"):
             raise TrialOpsError(
@@ -140,6 +142,7 @@ class TextDeidentifier:
             spans = [Span(d.start, d.end, "DATE", "date") for d in dates]
             spans += find_patterns(text, [(d.start, d.end) for d in dates])
             spans += _beside(find_context(text), dates)
+            spans += _unnamed(find_places(text), text)
             if own is not None:
                 spans += find_known(text, own)
             result.append((spans, dates))
@@ -148,7 +151,7 @@ class TextDeidentifier:
 
             asked = [i for i, text in enumerate(texts) if _LETTERS.search(text)]
             for i, spans in zip(asked, find_model([texts[i] for i in asked]), strict=True):
-                result[i][0].extend(_beside(spans, result[i][1]))
+                result[i][0].extend(_beside(_unnamed(spans, texts[i]), result[i][1]))
         return result
 
     def _replace(
@@ -180,6 +183,14 @@ def _beside(spans: list[Span], dates: list[text_dates.TextDate]) -> list[Span]:
                 Span(a, b, span.kind, span.source) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b
             ]
     return result
+
+
+def _unnamed(spans: list[Span], text: str) -> list[Span]:
+    """Spans that are not part of a term of medicine, as Foley is in "Foley catheter"."""
+    if not spans:
+        return spans
+    terms = find_terms(text)
+    return [s for s in spans if not any(a <= s.start and s.end <= b for a, b in terms)]
 
 
 def _lengths(what: str) -> TrialOpsError:

@@ -1,0 +1,158 @@
+"""The named-entity model: a small spaCy network that tells for every token of a text what kind of identifier it is of.
+
+It was trained from blank on synthesized sentences (`trialops.privacy.train_text_model`); its card lies beside it. The
+weights count only when their SHA-256 is the one in the card.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trialops.errors import TrialOpsError
+from trialops.privacy.spans import Span
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from spacy.language import Language
+    from spacy.tokens import Doc
+    from thinc.api import Model
+
+FOLDER = Path(__file__).parent / "models"
+CARD, WEIGHTS = "text_model.json", "text_model.bin.gz"
+#: What a token can be of. Ages are left to the rules: only those over 89 are identifiers.
+LABELS = ("O", "NAME", "LOCATION", "ORGANIZATION", "DATE", "PHONE", "EMAIL", "URL", "ID")
+#: Widths of the network. The hash tables take most of the file.
+ROWS = {"NORM": 4000, "PREFIX": 1500, "SUFFIX": 2500, "SHAPE": 1000}
+WIDTH, DEPTH, WINDOW, PIECES = 64, 4, 1, 3
+#: Tokens that may stand inside a name or an address without being told apart.
+_INSIDE = frozenset({".", "-", "'", "\u2019", ",", "/", "&", "#", "\n", " ", "de", "of", "la", "der", "van", "von"})
+#: Texts go through the network so many at a time, sorted by length.
+BATCH = 128
+
+
+@dataclass(frozen=True)
+class TextModel:
+    """The loaded model.
+
+    Attributes:
+        nlp: Blank pipeline whose tokenizer cuts the texts.
+        network: Gives the probability of each label for each token.
+        threshold: Probability of being part of an identifier from which a token counts.
+        card: What is known about it.
+    """
+
+    nlp: Language
+    network: Model[list[Doc], list[npt.NDArray[np.float32]]]
+    threshold: float
+    card: dict[str, Any]
+
+
+def blank() -> Language:
+    """A blank English pipeline whose prefixes have three letters."""
+    import spacy
+    from spacy.attrs import PREFIX
+
+    nlp = spacy.blank("en")
+    nlp.vocab.lex_attr_getters[PREFIX] = _prefix
+    return nlp
+
+
+def _prefix(text: str) -> str:
+    return text[:3]
+
+
+def network() -> Model[Any, Any]:
+    """The untrained network: hashed words, beginnings, endings and shapes; convolutions over four tokens each side."""
+    from spacy.ml.models import MaxoutWindowEncoder, MultiHashEmbed, build_Tok2Vec_model, build_tagger_model
+
+    embed = MultiHashEmbed(WIDTH, attrs=list(ROWS), rows=list(ROWS.values()), include_static_vectors=False)
+    encode = MaxoutWindowEncoder(WIDTH, WINDOW, PIECES, DEPTH)
+    return build_tagger_model(build_Tok2Vec_model(embed, encode), nO=len(LABELS), normalize=True)
+
+
+@cache
+def load(folder: Path = FOLDER) -> TextModel:
+    """Load the model and check its weights.
+
+    Args:
+        folder: Where card and weights are.
+
+    Returns:
+        The model, made once per folder.
+
+    Raises:
+        TrialOpsError: A file is missing, or the weights are not those of the card.
+    """
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        packed = (folder / WEIGHTS).read_bytes()
+    except FileNotFoundError as missing:
+        raise TrialOpsError(
+            "The named-entity model is not there.",
+            where=Path(str(missing.filename)).name,
+            fix="Install the package again, or train it: python -m trialops.privacy.train_text_model",
+        ) from None
+    if sha256(packed).hexdigest() != card["sha256"]:
+        raise TrialOpsError(
+            "The named-entity model is not the one its card describes.",
+            where=WEIGHTS,
+            fix="Install the package again; weights from elsewhere are not loaded.",
+        )
+    nlp, net = blank(), network()
+    net.initialize(X=[nlp.make_doc("a")])
+    net.from_bytes(gzip.decompress(packed))
+    return TextModel(nlp, net, float(card["threshold"]), card)
+
+
+def find_model(texts: Sequence[str], model: TextModel | None = None) -> list[list[Span]]:
+    """Identifiers that the model sees.
+
+    Args:
+        texts: Any texts.
+        model: Another model than the one that comes with the package.
+
+    Returns:
+        Per text spans with source "model", in order.
+    """
+    if not texts:
+        return []
+    model = model or load()
+    docs = [model.nlp.make_doc(text) for text in texts]
+    result: list[list[Span]] = [[] for _ in texts]
+    order = sorted(range(len(docs)), key=lambda i: len(docs[i]))
+    for start in range(0, len(order), BATCH):
+        chosen = [i for i in order[start : start + BATCH] if len(docs[i])]
+        if chosen:
+            for i, scores in zip(chosen, model.network.predict([docs[i] for i in chosen]), strict=True):
+                result[i] = _spans(docs[i], scores, model.threshold)
+    return result
+
+
+def _spans(doc: Doc, scores: npt.NDArray[np.float32], threshold: float) -> list[Span]:
+    """Runs of tokens that are more likely than the threshold part of an identifier."""
+    hit = (1.0 - scores[:, 0]) >= threshold
+    if not hit.any():
+        return []
+    kinds = scores[:, 1:].argmax(axis=1) + 1
+    spans: list[Span] = []
+    last = -2
+    for i in hit.nonzero()[0].tolist():
+        token = doc[i]
+        if token.is_space or (token.is_punct and not 0 < i - last <= 1):
+            continue
+        kind, start, end = LABELS[kinds[i]], token.idx, token.idx + len(token)
+        near = spans and spans[-1].kind == kind and (i - last == 1 or (i - last == 2 and doc[i - 1].text in _INSIDE))
+        if near:
+            spans[-1] = Span(spans[-1].start, end, kind, "model")
+        else:
+            spans.append(Span(start, end, kind, "model"))
+        last = i
+    return spans
