@@ -20,6 +20,7 @@ def ingest_sdtm(source: str, raw: Output[Dataset], quarantine: Output[Dataset], 
     """
     from pathlib import Path
 
+    from trialops.intake.domains import file_labels
     from trialops.intake.page import intake_page
     from trialops.intake.sdtm import delivery_digest, read_folder
     from trialops.quality.correction.register import Register, is_applied, reading_digest, with_corrections
@@ -34,8 +35,9 @@ def ingest_sdtm(source: str, raw: Output[Dataset], quarantine: Output[Dataset], 
         if not recall(run, digest, outputs):
             intake = with_corrections(read_folder(Path(source), progress=run.progress), register.entries())
             bind_study(run.objects, intake.study)
-            files = [Path(source) / name for name in intake.dispositions["file"] if not is_applied(name)]
-            run.seal(raw, intake.tables, files=files)
+            received = [name for name in intake.dispositions["file"] if not is_applied(name)]
+            labels = file_labels(received)
+            run.seal(raw, intake.tables, files={labels[name]: Path(source) / name for name in received})
             run.write_table(quarantine, intake.quarantine, table="quarantine/intake")
             rows = int(intake.dispositions["read"].sum())
             run.metrics |= {"rows_read": rows, "quarantined": intake.quarantine.height}
@@ -140,4 +142,65 @@ def ingest_fhir(
             if not server:
                 # Under the state it led to: the same folder, looked at again, changes nothing.
                 remember(run, made_from(source, done.held), outputs)
+    return int(run.metrics["quarantined"])
+
+
+@component
+def ingest_dicom(
+    source: str,
+    instances: Output[Dataset],
+    quarantine: Output[Dataset],
+    unmatched: Output[Dataset],
+    report: Output[HTML],
+    options: str = "",
+) -> int:
+    """Read images (DICOM), de-identify them by PS3.15 Annex E, and land them encrypted.
+
+    Args:
+        source: Folder with dicom/ below it (or the files themselves); subjects.csv may lie beside them.
+        instances: One row per object: subject (pseudonym), study, series, modality, size, digest, where it lies.
+        quarantine: Objects that cannot be used: reason and attribute; never a value.
+        unmatched: Queue of identifiers that are no known subject's, under pseudonyms.
+        report: What was read, de-identified, set aside and ignored.
+        options: Options of the profile, comma-separated: clean_descriptors, patient_characteristics; where
+            HIPAA_COMPLIANCE_MODE is limited also device_identity, institution_identity.
+
+    Returns:
+        Number of objects set aside.
+    """
+    from pathlib import Path
+
+    from trialops.intake import dicom_intake, external
+    from trialops.intake.dicom_page import dicom_page
+    from trialops.intake.subjects import known_subjects
+    from trialops.privacy.dicom_deidentify import Treatment
+    from trialops.stores import step
+    from trialops.stores.memo import recall, remember
+
+    with step("ingest-dicom", source=source, options=options) as run:
+        outputs = {"instances": instances, "quarantine": quarantine, "unmatched": unmatched, "report": report}
+        folder = external.kind_folder(Path(source), "dicom")
+        files = external.find_files(folder, "dicom", skip=external.TABLES)
+        mode = "limited" if run.settings.hipaa_compliance_mode == "limited" else "strict"
+        treatment = Treatment(mode, frozenset(name.strip() for name in options.split(",") if name.strip()))
+        subjects, before = known_subjects(run, folder), run.read_latest("imaging/instances")
+        facts = (subjects.fingerprint(), dicom_intake.fingerprint(treatment))
+        held = dicom_intake.digest_of(before)
+        if not recall(run, external.delivery_digest(files, *facts, held), outputs):
+            intake = dicom_intake.ingest(
+                files, subjects, run.vault, run.objects, treatment, before=before, progress=run.progress
+            )
+            external.keep_files(run, files)
+            run.write_table(instances, intake.instances, table="imaging/instances")
+            run.write_table(quarantine, intake.quarantine, table="quarantine/imaging")
+            run.write_table(unmatched, intake.unmatched, table="imaging/unmatched")
+            run.metrics |= {
+                "files_read": len(files),
+                "landed": intake.landed.height,
+                "quarantined": intake.quarantine.height,
+            }
+            run.show(report, dicom_page(intake, treatment))
+            # Under what is held now: the same delivery again finds it so.
+            held = dicom_intake.digest_of(intake.instances)
+            remember(run, external.delivery_digest(files, *facts, held), outputs)
     return int(run.metrics["quarantined"])

@@ -18,6 +18,10 @@ from trialops.intake import quarantine
 if TYPE_CHECKING:
     import polars as pl
 
+    from trialops.stores.context import Step
+
+TABLES = (".csv",)
+"""Crosswalks and requisitions, which lie beside the files of a delivery."""
 COUNTS = ("read", "loaded", "quarantined", "ignored")
 
 
@@ -69,20 +73,23 @@ class FileCount:
     notes: list[str] = field(default_factory=list)
 
 
-def find_files(folder: Path, kind: str, suffixes: Sequence[str] = ()) -> list[Received]:
+def find_files(folder: Path, kind: str, suffixes: Sequence[str] = (), *, skip: Sequence[str] = ()) -> list[Received]:
     """The files below a folder, hidden ones left out, in an order that depends on their content alone.
 
     Args:
         folder: May be missing: then there are none.
         kind: First part of the labels.
         suffixes: Name endings in lower case; none means every file.
+        skip: Name endings to leave out.
     """
     if not folder.is_dir():
         return []
     found = []
     for path in folder.rglob("*"):
         name = path.name.lower()
-        if path.is_file() and not name.startswith(".") and (not suffixes or name.endswith(tuple(suffixes))):
+        if not path.is_file() or name.startswith(".") or name.endswith(tuple(skip)):
+            continue
+        if not suffixes or name.endswith(tuple(suffixes)):
             with path.open("rb") as stream:
                 found.append((hashlib.file_digest(stream, "sha256").hexdigest(), path))
     found.sort(key=lambda item: (item[0], item[1].as_posix()))
@@ -90,6 +97,14 @@ def find_files(folder: Path, kind: str, suffixes: Sequence[str] = ()) -> list[Re
         Received(path, f"{kind}-{number:04d}-{sha[:8]}", sha, path.stat().st_size)
         for number, (sha, path) in enumerate(found, start=1)
     ]
+
+
+def keep_files(run: Step, files: Iterable[Received]) -> None:
+    """Keep files as received, encrypted, for good."""
+    from trialops.stores.sealed import seal_file
+
+    for file in files:
+        seal_file(file.path.read_bytes(), vault=run.vault, objects=run.objects)
 
 
 def delivery_digest(files: Iterable[Received], *facts: str) -> str:
