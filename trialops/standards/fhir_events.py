@@ -186,10 +186,20 @@ def observation(b: Batch) -> list[pl.DataFrame]:
 
     parts = [part for _, _, part in components]
     rows = pl.Series([i for i, _, _ in components])
-    kept = [
-        n for n in ("kind", "id", "subject", "domain", "start", "start_day", "end", "end_day") if n in frame.columns
-    ]
-    kept += [n for n in ("encounter", "provider", "skip") if n in frame.columns]
+    shared = (
+        "kind",
+        "id",
+        "subject",
+        "domain",
+        "start",
+        "start_day",
+        "end",
+        "end_day",
+        "encounter",
+        "provider",
+        "skip",
+    )
+    kept = [name for name in shared if name in frame.columns]
     more = events(
         {
             "part": [j + 1 for _, j, _ in components],

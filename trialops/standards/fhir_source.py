@@ -74,7 +74,7 @@ def read_fhir(
                     progress(f"reading {kind}", done / whole)
         else:
             reason = IDENTIFIABLE if kind == "DocumentReference" else facts().ignored.get(kind, NO_PLACE)
-            outcomes.append(_outcome(kind, frame, "ignored", reason))
+            source.ignored[kind] = reason
     source.events = union(found)
     for name, frames in parts.items():
         setattr(source, name, pl.concat([part(name), *frames]))

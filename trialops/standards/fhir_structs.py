@@ -20,7 +20,7 @@ class _Part(Struct, frozen=True, gc=False):
     """Base of all elements: immutable, and not tracked by the garbage collector, for there are no cycles."""
 
 
-class Extension(_Part):
+class Extension(_Part, frozen=True, gc=False):
     """An extension with the value types that are used."""
 
     url: str = ""
@@ -31,7 +31,7 @@ class Extension(_Part):
     extension: tuple[Extension, ...] = ()
 
 
-class Primitive(_Part):
+class Primitive(_Part, frozen=True, gc=False):
     """What stands beside a primitive element (`_effectiveDateTime`)."""
 
     extension: tuple[Extension, ...] = ()
@@ -48,13 +48,13 @@ def study_day(beside: Primitive) -> int | None:
     return None
 
 
-class Reference(_Part):
+class Reference(_Part, frozen=True, gc=False):
     """A reference to another resource."""
 
     reference: str | None = None
 
 
-class Period(_Part):
+class Period(_Part, frozen=True, gc=False):
     """A period; each end may have a study day beside it."""
 
     start: str | None = None
@@ -63,7 +63,7 @@ class Period(_Part):
     end_: Primitive = field(default=NONE, name="_end")
 
 
-class Quantity(_Part):
+class Quantity(_Part, frozen=True, gc=False):
     """A quantity with its unit as text and as code."""
 
     value: float | None = None
@@ -73,7 +73,7 @@ class Quantity(_Part):
     code: str | None = None
 
 
-class Coding(_Part):
+class Coding(_Part, frozen=True, gc=False):
     """A code from a system."""
 
     system: str | None = None
@@ -81,7 +81,7 @@ class Coding(_Part):
     display: str | None = None
 
 
-class CodeableConcept(_Part):
+class CodeableConcept(_Part, frozen=True, gc=False):
     """Codings of one meaning."""
 
     coding: tuple[Coding, ...] = ()
@@ -94,14 +94,14 @@ NO_QUANTITY = Quantity()
 RAW = Raw()
 
 
-class Range(_Part):
+class Range(_Part, frozen=True, gc=False):
     """A reference range."""
 
     low: Quantity = NO_QUANTITY
     high: Quantity = NO_QUANTITY
 
 
-class Address(_Part):
+class Address(_Part, frozen=True, gc=False):
     """An address."""
 
     line: tuple[str, ...] = ()
@@ -112,7 +112,7 @@ class Address(_Part):
     country: str | None = None
 
 
-class Patient(_Part):
+class Patient(_Part, frozen=True, gc=False):
     """A patient."""
 
     id: str = ""
@@ -128,7 +128,7 @@ class Patient(_Part):
     managingOrganization: Reference = NO_REFERENCE
 
 
-class Organization(_Part):
+class Organization(_Part, frozen=True, gc=False):
     """An organization."""
 
     id: str = ""
@@ -137,7 +137,7 @@ class Organization(_Part):
     address: tuple[Address, ...] = ()
 
 
-class Practitioner(_Part):
+class Practitioner(_Part, frozen=True, gc=False):
     """A practitioner. The name is not read: a provider is known by its id."""
 
     id: str = ""
@@ -146,13 +146,13 @@ class Practitioner(_Part):
     qualification: tuple[dict[str, Raw], ...] = ()
 
 
-class Participant(_Part):
+class Participant(_Part, frozen=True, gc=False):
     """Who took part in an encounter."""
 
     individual: Reference = NO_REFERENCE
 
 
-class Hospitalization(_Part):
+class Hospitalization(_Part, frozen=True, gc=False):
     """Where a patient came from and went to."""
 
     admitSource: Raw = RAW
@@ -162,7 +162,7 @@ class Hospitalization(_Part):
 NO_HOSPITALIZATION = Hospitalization()
 
 
-class Encounter(_Part):
+class Encounter(_Part, frozen=True, gc=False):
     """An encounter."""
 
     id: str = ""
@@ -176,7 +176,7 @@ class Encounter(_Part):
     hospitalization: Hospitalization = NO_HOSPITALIZATION
 
 
-class _Event(_Part):
+class _Event(_Part, frozen=True, gc=False):
     """What most resources about a patient share."""
 
     id: str = ""
@@ -185,7 +185,7 @@ class _Event(_Part):
     encounter: Reference = NO_REFERENCE
 
 
-class Condition(_Event):
+class Condition(_Event, frozen=True, gc=False):
     """A condition."""
 
     clinicalStatus: Raw = RAW
@@ -201,7 +201,7 @@ class Condition(_Event):
     asserter: Reference = NO_REFERENCE
 
 
-class Component(_Part):
+class Component(_Part, frozen=True, gc=False):
     """A component of an observation."""
 
     code: Raw = RAW
@@ -213,7 +213,7 @@ class Component(_Part):
     referenceRange: tuple[Range, ...] = ()
 
 
-class Observation(_Event):
+class Observation(_Event, frozen=True, gc=False):
     """An observation."""
 
     category: Raw = RAW
@@ -233,7 +233,7 @@ class Observation(_Event):
     component: tuple[Component, ...] = ()
 
 
-class Procedure(_Event):
+class Procedure(_Event, frozen=True, gc=False):
     """A procedure."""
 
     performedDateTime: str | None = None
@@ -241,13 +241,13 @@ class Procedure(_Event):
     performedPeriod: Period = NO_PERIOD
 
 
-class Dose(_Part):
+class Dose(_Part, frozen=True, gc=False):
     """One dose and rate."""
 
     doseQuantity: Quantity = NO_QUANTITY
 
 
-class Dosage(_Part):
+class Dosage(_Part, frozen=True, gc=False):
     """How a medicine is taken: `dosageInstruction`, or the `dosage` of a statement."""
 
     text: str | None = None
@@ -255,7 +255,7 @@ class Dosage(_Part):
     doseAndRate: tuple[Dose, ...] = ()
 
 
-class AdministrationDosage(_Part):
+class AdministrationDosage(_Part, frozen=True, gc=False):
     """The dosage of an administration."""
 
     text: str | None = None
@@ -263,7 +263,7 @@ class AdministrationDosage(_Part):
     dose: Quantity = NO_QUANTITY
 
 
-class Dispense(_Part):
+class Dispense(_Part, frozen=True, gc=False):
     """What may be dispensed on a request."""
 
     quantity: Quantity = NO_QUANTITY
@@ -272,14 +272,14 @@ class Dispense(_Part):
     validityPeriod: Period = NO_PERIOD
 
 
-class Contained(_Part):
+class Contained(_Part, frozen=True, gc=False):
     """A contained Medication or Device."""
 
     id: str = ""
     code: Raw = RAW
 
 
-class _Medicine(_Event):
+class _Medicine(_Event, frozen=True, gc=False):
     """What all resources about medicines share."""
 
     medicationCodeableConcept: Raw = RAW
@@ -288,7 +288,7 @@ class _Medicine(_Event):
     context: Reference = NO_REFERENCE
 
 
-class MedicationRequest(_Medicine):
+class MedicationRequest(_Medicine, frozen=True, gc=False):
     """A prescription."""
 
     authoredOn: str | None = None
@@ -299,7 +299,7 @@ class MedicationRequest(_Medicine):
     doNotPerform: bool = False
 
 
-class MedicationAdministration(_Medicine):
+class MedicationAdministration(_Medicine, frozen=True, gc=False):
     """A dose given."""
 
     effectiveDateTime: str | None = None
@@ -308,7 +308,7 @@ class MedicationAdministration(_Medicine):
     dosage: AdministrationDosage = AdministrationDosage()
 
 
-class MedicationStatement(_Medicine):
+class MedicationStatement(_Medicine, frozen=True, gc=False):
     """A medicine somebody takes."""
 
     effectiveDateTime: str | None = None
@@ -317,7 +317,7 @@ class MedicationStatement(_Medicine):
     dosage: tuple[Dosage, ...] = ()
 
 
-class MedicationDispense(_Medicine):
+class MedicationDispense(_Medicine, frozen=True, gc=False):
     """A medicine handed over."""
 
     whenHandedOver: str | None = None
@@ -327,14 +327,14 @@ class MedicationDispense(_Medicine):
     dosageInstruction: tuple[Dosage, ...] = ()
 
 
-class Medication(_Part):
+class Medication(_Part, frozen=True, gc=False):
     """A medicine that others refer to."""
 
     id: str = ""
     code: Raw = RAW
 
 
-class Immunization(_Event):
+class Immunization(_Event, frozen=True, gc=False):
     """A vaccination."""
 
     vaccineCode: Raw = RAW
@@ -345,7 +345,7 @@ class Immunization(_Event):
     doseQuantity: Quantity = NO_QUANTITY
 
 
-class AllergyIntolerance(_Event):
+class AllergyIntolerance(_Event, frozen=True, gc=False):
     """An allergy."""
 
     verificationStatus: Raw = RAW
@@ -356,13 +356,13 @@ class AllergyIntolerance(_Event):
     recordedDate_: Primitive = field(default=NONE, name="_recordedDate")
 
 
-class Carrier(_Part):
+class Carrier(_Part, frozen=True, gc=False):
     """A device's barcode."""
 
     deviceIdentifier: str | None = None
 
 
-class Device(_Part):
+class Device(_Part, frozen=True, gc=False):
     """A device that others refer to."""
 
     id: str = ""
@@ -370,7 +370,7 @@ class Device(_Part):
     udiCarrier: tuple[Carrier, ...] = ()
 
 
-class DeviceUseStatement(_Event):
+class DeviceUseStatement(_Event, frozen=True, gc=False):
     """The use of a device."""
 
     device: Reference = NO_REFERENCE
@@ -379,26 +379,26 @@ class DeviceUseStatement(_Event):
     timingPeriod: Period = NO_PERIOD
 
 
-class Attachment(_Part):
+class Attachment(_Part, frozen=True, gc=False):
     """Text or a file, base64."""
 
     contentType: str | None = None
     data: str | None = None
 
 
-class Content(_Part):
+class Content(_Part, frozen=True, gc=False):
     """The content of a document."""
 
     attachment: Attachment = Attachment()
 
 
-class DocumentContext(_Part):
+class DocumentContext(_Part, frozen=True, gc=False):
     """Where a document belongs."""
 
     encounter: tuple[Reference, ...] = ()
 
 
-class DocumentReference(_Event):
+class DocumentReference(_Event, frozen=True, gc=False):
     """A document."""
 
     type: Raw = RAW
@@ -408,7 +408,7 @@ class DocumentReference(_Event):
     context: DocumentContext = DocumentContext()
 
 
-class DiagnosticReport(_Event):
+class DiagnosticReport(_Event, frozen=True, gc=False):
     """A report over observations."""
 
     effectiveDateTime: str | None = None
@@ -419,7 +419,7 @@ class DiagnosticReport(_Event):
     presentedForm: tuple[Attachment, ...] = ()
 
 
-class CarePlan(_Event):
+class CarePlan(_Event, frozen=True, gc=False):
     """A plan of care."""
 
     category: Raw = RAW
@@ -427,13 +427,13 @@ class CarePlan(_Event):
     created: str | None = None
 
 
-class Series(_Part):
+class Series(_Part, frozen=True, gc=False):
     """A series of images."""
 
     modality: Raw = RAW
 
 
-class ImagingStudy(_Event):
+class ImagingStudy(_Event, frozen=True, gc=False):
     """An imaging study."""
 
     started: str | None = None
@@ -442,7 +442,7 @@ class ImagingStudy(_Event):
     series: tuple[Series, ...] = ()
 
 
-class AdverseEvent(_Event):
+class AdverseEvent(_Event, frozen=True, gc=False):
     """An adverse event."""
 
     event: Raw = RAW
@@ -453,14 +453,14 @@ class AdverseEvent(_Event):
     detected_: Primitive = field(default=NONE, name="_detected")
 
 
-class ResearchSubject(_Event):
+class ResearchSubject(_Event, frozen=True, gc=False):
     """Participation in a study."""
 
     period: Period = NO_PERIOD
     study: Reference = NO_REFERENCE
 
 
-class Collection(_Part):
+class Collection(_Part, frozen=True, gc=False):
     """How a specimen was taken."""
 
     collectedDateTime: str | None = None
@@ -470,7 +470,7 @@ class Collection(_Part):
     bodySite: Raw = RAW
 
 
-class Specimen(_Event):
+class Specimen(_Event, frozen=True, gc=False):
     """A specimen."""
 
     type: Raw = RAW

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from trialops.standards import cdm, omop_eras, omop_people
-from trialops.standards.omop_facts import built_in_concepts
+from trialops.standards.omop_facts import built_in_concepts, facts
 from trialops.standards.omop_ids import keys_of, refuse_collisions
 from trialops.standards.omop_source import Source, part
 from trialops.standards.omop_tables import EVENT_TABLES, route
@@ -46,6 +46,7 @@ MAPPING = 1
 PROVENANCE = {
     "table": "String",
     "row_id": "Int64",
+    "person_id": "Int64",
     "kind": "String",
     "source_id": "String",
     "part": "Int32",
@@ -63,8 +64,9 @@ class Cdm:
     Attributes:
         tables: The tables named in TABLES, in the exact shape of the model.
         provenance: See PROVENANCE.
-        outcomes: Sources that are not loaded: kind, id, subject, disposition, reason.
+        outcomes: Sources that are not loaded, one by one: kind, id, subject, disposition, reason.
         read: kind -> number of resources or rows read.
+        ignored: kind -> reason, for kinds of which nothing is loaded.
         study_days: Whether dates are study days on the calendar of `calendar`.
         vocabulary: Digest of the vocabulary used.
         type_concept: Type concept of the rows.
@@ -74,6 +76,7 @@ class Cdm:
     provenance: pl.DataFrame
     outcomes: pl.DataFrame
     read: Mapping[str, int]
+    ignored: Mapping[str, str]
     study_days: bool
     vocabulary: str
     type_concept: int
@@ -90,6 +93,8 @@ class Cdm:
         for name in ("quarantined", "ignored"):
             one = counted.filter(pl.col("disposition") == name).select("kind", pl.col("count").alias(name))
             wide = wide.join(one, on="kind", how="left").with_columns(pl.col(name).fill_null(0))
+        whole = pl.col("kind").is_in(list(self.ignored))
+        wide = wide.with_columns(ignored=pl.when(whole).then("read").otherwise("ignored"))
         loaded = pl.col("read") - pl.col("quarantined") - pl.col("ignored")
         return wide.select("kind", "read", loaded.alias("loaded"), "quarantined", "ignored").sort("kind")
 
@@ -98,7 +103,9 @@ class Cdm:
         import polars as pl
 
         by = ["kind", "disposition", "reason"]
-        return self.outcomes.group_by(by).agg(count=pl.len().cast(pl.Int64)).sort(by)
+        single = self.outcomes.group_by(by).agg(count=pl.len().cast(pl.Int64))
+        rows = [(kind, "ignored", reason, self.read[kind]) for kind, reason in self.ignored.items()]
+        return pl.concat([single, pl.DataFrame(rows, schema=single.schema, orient="row")]).sort(by)
 
     def mapping_rates(self) -> pl.DataFrame:
         """table, rows, mapped: rows whose concept is not 0."""
@@ -154,6 +161,23 @@ def concept_field(table: str) -> str:
     return f"{named.get(table, table.split('_')[0])}_concept_id"
 
 
+@dataclass(frozen=True)
+class Personal:
+    """What follows from each person's own data.
+
+    Attributes:
+        tables: The tables in PERSONAL.
+        locations: Where the persons live.
+        provenance: Of these rows, sorted by row_id.
+        outcomes: What is not loaded.
+    """
+
+    tables: Mapping[str, pl.DataFrame]
+    locations: pl.DataFrame
+    provenance: pl.DataFrame
+    outcomes: pl.DataFrame
+
+
 def build(source: Source, vocabulary: Vocabulary, *, study_days: bool | None = None) -> Cdm:
     """Map a source.
 
@@ -162,39 +186,54 @@ def build(source: Source, vocabulary: Vocabulary, *, study_days: bool | None = N
         vocabulary: Concepts.
         study_days: Whether dates are study days; found out from the data when not said.
     """
+    strict = source.has_study_days if study_days is None else study_days
+    made = personal(source, vocabulary, study_days=strict)
+    return assemble(made, source, references(source), vocabulary, study_days=strict)
+
+
+def personal(source: Source, vocabulary: Vocabulary, *, study_days: bool) -> Personal:
+    """The tables whose rows belong to one person each."""
     import polars as pl
 
-    strict = source.has_study_days if study_days is None else study_days
-    tables, persons, bad = omop_people.people(source, study_days=strict)
-    known = vocabulary.concepts(pl.Series([*_visit_concepts()], dtype=pl.Int64))["concept_id"]
-    visits, links, bad_visits = omop_people.visits(source, persons, known, study_days=strict)
-    routed = route(source, persons, links, vocabulary, study_days=strict)
+    tables, persons, bad = omop_people.people(source, study_days=study_days)
+    known = vocabulary.concepts(pl.Series(list(facts().visits.values()), dtype=pl.Int64))["concept_id"]
+    visits, links, bad_visits = omop_people.visits(source, persons, known, study_days=study_days)
+    routed = route(source, persons, links, vocabulary, study_days=study_days)
+    locations = tables.pop("location")
     tables |= visits | routed.tables
     tables["observation_period"] = omop_eras.observation_periods(tables, source.type_concept)
     tables["condition_era"] = omop_eras.condition_eras(tables["condition_occurrence"])
     parts = omop_eras.ingredients(tables["drug_exposure"], vocabulary)
     tables["drug_era"] = omop_eras.drug_eras(tables["drug_exposure"], parts)
     tables["dose_era"] = omop_eras.dose_eras(tables["drug_exposure"], parts, vocabulary)
-    places = omop_people.places(source)
-    tables |= shared(tables, places, references(source), tables["location"], vocabulary)
-    check_keys(tables)
     origin = pl.concat([_people_origin(source, persons, links), routed.provenance])
+    origin = origin.sort("row_id")
+    return Personal(tables, locations, origin, sort_outcomes([source.outcomes, bad, bad_visits, routed.outcomes]))
+
+
+def assemble(made: Personal, source: Source, named: pl.DataFrame, vocabulary: Vocabulary, *, study_days: bool) -> Cdm:
+    """Add what persons share, and check the keys.
+
+    Args:
+        made: The tables of all persons.
+        source: For the places, providers and counts; its persons and events are not looked at.
+        named: Places and providers that sources name, see :func:`references`.
+        vocabulary: Concepts.
+        study_days: Whether dates are study days.
+    """
+    tables = {**made.tables, **shared(made.tables, omop_people.places(source), named, made.locations, vocabulary)}
+    check_keys(tables)
     return Cdm(
         tables={name: tables[name] for name in TABLES},
-        provenance=origin.sort("table", "row_id"),
-        outcomes=sort_outcomes([source.outcomes, bad, bad_visits, routed.outcomes]),
+        provenance=made.provenance.merge_sorted(_places_origin(source), "row_id"),
+        outcomes=made.outcomes,
         read=dict(source.read),
-        study_days=strict,
+        ignored=dict(source.ignored),
+        study_days=study_days,
         vocabulary=vocabulary.digest,
         type_concept=source.type_concept,
-        references=references(source),
+        references=named,
     )
-
-
-def _visit_concepts() -> Iterable[int]:
-    from trialops.standards.omop_facts import facts
-
-    return facts().visits.values()
 
 
 def sort_outcomes(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
@@ -304,20 +343,49 @@ def _people_origin(source: Source, persons: pl.DataFrame, links: pl.DataFrame) -
 
     loaded = source.persons.join(persons, on="subject").unique("subject", keep="first", maintain_order=True)
     detail = pl.col("visit_detail_id").is_not_null()
-    rows = [
-        loaded.select(pl.lit("person").alias("table"), row_id="person_id", kind="kind", source_id="id"),
-        links.select(
-            pl.when(detail).then(pl.lit("visit_detail")).otherwise(pl.lit("visit_occurrence")).alias("table"),
-            row_id=pl.coalesce("visit_detail_id", "visit_occurrence_id"),
-            kind="kind",
+    return _origin_of(
+        [
+            loaded.select(pl.lit("person").alias("table"), "person_id", "kind", row_id="person_id", source_id="id"),
+            links.select(
+                pl.when(detail).then(pl.lit("visit_detail")).otherwise(pl.lit("visit_occurrence")).alias("table"),
+                "person_id",
+                "kind",
+                row_id=pl.coalesce("visit_detail_id", "visit_occurrence_id"),
+                source_id="id",
+            ),
+        ]
+    )
+
+
+def _places_origin(source: Source) -> pl.DataFrame:
+    import polars as pl
+
+    frames = (
+        frame.select(
+            pl.lit(table).alias("table"),
+            pl.lit(None, pl.Int64).alias("person_id"),
+            "kind",
+            row_id=keys_of(resource, frame["id"]),
             source_id="id",
-        ),
-    ]
-    for table, frame in (("care_site", source.sites), ("provider", source.providers)):
-        resource = "Organization" if table == "care_site" else "Practitioner"
-        ids = keys_of(resource, frame["id"])
-        rows.append(frame.select(pl.lit(table).alias("table"), row_id=ids, kind="kind", source_id="id"))
-    nothing = pl.lit(None, pl.String)
-    return pl.concat(rows).with_columns(
-        part=pl.lit(0, pl.Int32), system=nothing, value_system=nothing, value_code=nothing
+        )
+        for table, resource, frame in (
+            ("care_site", "Organization", source.sites),
+            ("provider", "Practitioner", source.providers),
+        )
+    )
+    return _origin_of(frames).sort("row_id")
+
+
+def _origin_of(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Frames in the shape of the provenance; sources without codes have no code system."""
+    import polars as pl
+
+    columns = {name: getattr(pl, kind) for name, kind in PROVENANCE.items()}
+    fixed = {"part": pl.lit(0, pl.Int32)}
+    return pl.concat(
+        frame.select(
+            fixed.get(name, pl.col(name) if name in frame.columns else pl.lit(None, kind)).alias(name)
+            for name, kind in columns.items()
+        )
+        for frame in frames
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from trialops.standards import calendar, cdm
@@ -23,7 +24,7 @@ _ADDRESS = ("address", "city", "state", "zip", "country")
 _DEPTH = 10  # visits within visits; deeper ones are a cycle
 
 
-def concept_of(column: str, mapping: object) -> pl.Expr:
+def concept_of(column: str, mapping: Mapping[str, int]) -> pl.Expr:
     """Concepts of plain values by a mapping in the facts; 0 for the rest."""
     import polars as pl
 

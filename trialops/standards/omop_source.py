@@ -111,7 +111,8 @@ class Source:
 
     Attributes:
         read: kind -> number of resources or rows read.
-        outcomes: Those that are not loaded, as far as reading could tell.
+        ignored: kind -> reason, for kinds of which nothing is loaded.
+        outcomes: Single ones that are not loaded, as far as reading could tell.
         type_concept: Where the data came from, as a type concept.
     """
 
@@ -124,6 +125,7 @@ class Source:
     events: pl.DataFrame = field(default_factory=lambda: union([]))
     outcomes: pl.DataFrame = field(default_factory=lambda: part("outcomes"))
     read: dict[str, int] = field(default_factory=dict)
+    ignored: dict[str, str] = field(default_factory=dict)
     type_concept: int = EHR
 
     @property

@@ -34,8 +34,7 @@ class Routed:
 
     Attributes:
         tables: The event tables and notes.
-        provenance: table, row_id, kind, source_id, part, system (of the code in the source value), value_system,
-            value_code.
+        provenance: See `omop.PROVENANCE`.
         outcomes: Sources of which no event was loaded, with the reason.
     """
 
@@ -192,6 +191,7 @@ def _origin(name: str, rows: pl.DataFrame) -> pl.DataFrame:
     return rows.select(
         pl.lit(name).alias("table"),
         pl.col("key").alias("row_id"),
+        "person_id",
         "kind",
         pl.col("id").alias("source_id"),
         "part",

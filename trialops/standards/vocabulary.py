@@ -245,7 +245,7 @@ def _read(name: str, path: Path) -> pl.LazyFrame:
         has_header=False,
         skip_rows=1,
         schema={column: pl.String() for column in header},
-        missing_utf8_is_empty_string=False,
+        empty_string_is_null=True,
     )
     columns = []
     for column, kind in wanted.items():
