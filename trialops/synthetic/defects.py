@@ -15,6 +15,7 @@ from trialops.errors import TrialOpsError
 from trialops.intake.xport import Column, XportWriter
 from trialops.synthetic.columns import COLUMNS
 from trialops.synthetic.protocol import Sites
+from trialops.synthetic.row_faults import FURTHER
 
 if TYPE_CHECKING:
     import polars as pl
@@ -47,10 +48,14 @@ class Defects:
     Attributes:
         kinds: Names of the faults, see KINDS.
         records: What has been injected so far.
+        people: DM rows of the first block, as they were before any fault.
+        chosen: By fault, the subject it concerns, where it spans several domains.
     """
 
     kinds: frozenset[str]
     records: list[Record] = field(default_factory=list)
+    people: pl.DataFrame | None = None
+    chosen: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, kinds: Sequence[str], formats: Sequence[str]) -> Defects:
@@ -66,7 +71,7 @@ class Defects:
                 where="defects",
                 fix=f"choose from {', '.join(KINDS)}",
             )
-        needs = sorted(set(kinds) & (set(ROW_FAULTS) | {"missing_column", "truncated_file", "encoding_cp1252"}))
+        needs = sorted(set(kinds) & (set(ALL_ROW_FAULTS) | {"missing_column", "truncated_file", "encoding_cp1252"}))
         if needs and "sdtm" not in formats:
             raise TrialOpsError(
                 f"{', '.join(needs)} can only be put into SDTM files",
@@ -84,14 +89,16 @@ class Defects:
 
     def rows(self, domain: str, frame: pl.DataFrame) -> pl.DataFrame:
         """Put the row faults of a domain into its first block."""
-        for kind, (where, change) in ROW_FAULTS.items():
+        if domain == "DM" and self.people is None:
+            self.people = frame
+        for kind, (where, change) in ALL_ROW_FAULTS.items():
             if kind in self.kinds and domain in where:
                 before = len(self.records)
                 frame = change(self, domain, frame)
                 if len(self.records) == before:
                     raise TrialOpsError(
                         f"there is no row to put the defect {kind} into",
-                        where=_file(domain),
+                        where=sdtm_file(domain),
                         fix="ask for more subjects",
                     )
         return frame
@@ -100,7 +107,7 @@ class Defects:
         """Faults of whole files, once they are closed."""
         if "missing_column" in self.kinds:
             domain, column = MISSING_COLUMN
-            self.records.append(Record("missing_column", _file(domain), column=column, before=column))
+            self.records.append(Record("missing_column", sdtm_file(domain), column=column, before=column))
         if "encoding_cp1252" in self.kinds:
             _accent(self, folder, writers[ACCENTED[0]])
         if "truncated_file" in self.kinds:
@@ -114,7 +121,7 @@ class Defects:
                 )
             with path.open("r+b") as file:
                 file.truncate(size - CUT_BYTES)
-            self.records.append(Record("truncated_file", _file("SV"), before=size, after=size - CUT_BYTES))
+            self.records.append(Record("truncated_file", sdtm_file("SV"), before=size, after=size - CUT_BYTES))
 
     def layout(self, sites: Sites) -> None:
         """Faults of the trial as a whole."""
@@ -137,31 +144,47 @@ class Defects:
                 )
             )
         if "one_class_label" in self.kinds:
-            self.records.append(Record("one_class_label", _file("DS"), column="DSDECOD", after="COMPLETED"))
+            self.records.append(Record("one_class_label", sdtm_file("DS"), column="DSDECOD", after="COMPLETED"))
 
     def as_list(self) -> list[dict[str, Any]]:
         """The records as JSON-ready dictionaries."""
         return [asdict(r) for r in self.records]
 
-    def _set(self, kind: str, domain: str, frame: pl.DataFrame, index: int, values: dict[str, Any]) -> pl.DataFrame:
+    def change(self, kind: str, domain: str, frame: pl.DataFrame, index: int, values: dict[str, Any]) -> pl.DataFrame:
         """Change values of one row and record each change."""
+        return self.change_rows(kind, domain, frame, [index], {column: [after] for column, after in values.items()})
+
+    def change_rows(
+        self, kind: str, domain: str, frame: pl.DataFrame, rows: Sequence[int], values: dict[str, Sequence[Any]]
+    ) -> pl.DataFrame:
+        """Change values of several rows and record each that is another than before, row by row.
+
+        Args:
+            kind: Name of the fault.
+            domain: Domain of the frame.
+            frame: Its rows.
+            rows: Indices to change.
+            values: New values by column, one per index.
+        """
         import polars as pl
 
         written = {c.name for c in self.columns(domain)}
+        before = {column: frame[column].gather(rows).to_list() for column in values}
+        subjects = frame["USUBJID"].gather(rows).to_list()
+        for i, row in enumerate(rows):
+            for column, after in values.items():
+                if column in written and before[column][i] != after[i]:
+                    self.records.append(
+                        Record(kind, sdtm_file(domain), row + 1, subjects[i], column, before[column][i], after[i])
+                    )
         for column, after in values.items():
-            before = frame[column][index]
-            if column in written:
-                self.records.append(
-                    Record(kind, _file(domain), index + 1, frame["USUBJID"][index], column, before, after)
-                )
-            here = pl.int_range(pl.len()) == index
-            frame = frame.with_columns(
-                pl.when(here).then(pl.lit(after, frame.schema[column])).otherwise(pl.col(column)).alias(column)
-            )
+            new = pl.Series(column, list(after), dtype=frame.schema[column])
+            frame = frame.with_columns(frame[column].scatter(list(rows), new))
         return frame
 
 
-def _file(domain: str) -> str:
+def sdtm_file(domain: str) -> str:
+    """The file of a domain, as the records name it."""
     return f"sdtm/{domain.lower()}.xpt"
 
 
@@ -177,7 +200,7 @@ def _duplicate(d: Defects, domain: str, frame: pl.DataFrame) -> pl.DataFrame:
     d.records.append(
         Record(
             "duplicate_subject",
-            _file(domain),
+            sdtm_file(domain),
             index + 2,
             frame["USUBJID"][index],
             "USUBJID",
@@ -193,14 +216,14 @@ def _orphan(d: Defects, domain: str, frame: pl.DataFrame) -> pl.DataFrame:
 
     new = frame[:3].with_columns(USUBJID=pl.lit(ORPHAN))
     for i in range(new.height):
-        d.records.append(Record("orphan_subject", _file(domain), i + 1, ORPHAN, "USUBJID", None, ORPHAN))
+        d.records.append(Record("orphan_subject", sdtm_file(domain), i + 1, ORPHAN, "USUBJID", None, ORPHAN))
     return pl.concat([new, frame])
 
 
 def _impossible_date(d: Defects, domain: str, frame: pl.DataFrame) -> pl.DataFrame:
     column, text = {"LB": ("LBDTC", "2023-02-30T10:00"), "AE": ("AESTDTC", "2023-13-05")}[domain]
     index = min(40, frame.height - 1)
-    return d._set("impossible_date", domain, frame, index, {column: text}) if frame.height else frame
+    return d.change("impossible_date", domain, frame, index, {column: text}) if frame.height else frame
 
 
 def _unit_swap(d: Defects, domain: str, frame: pl.DataFrame) -> pl.DataFrame:
@@ -212,7 +235,7 @@ def _unit_swap(d: Defects, domain: str, frame: pl.DataFrame) -> pl.DataFrame:
     for index in _first(frame, "LBTESTCD", "GLUC", FEW):
         wrong = f"{float(frame['LBSTRESN'][index]):.1f}"
         standard = number_text(float(wrong) * factor)
-        frame = d._set(
+        frame = d.change(
             "unit_swap",
             domain,
             frame,
@@ -224,7 +247,7 @@ def _unit_swap(d: Defects, domain: str, frame: pl.DataFrame) -> pl.DataFrame:
 
 def _missing_unit(d: Defects, domain: str, frame: pl.DataFrame) -> pl.DataFrame:
     for index in _first(frame, "LBTESTCD", "CREAT", FEW):
-        frame = d._set("missing_unit", domain, frame, index, {"LBORRESU": "", "LBSTRESU": ""})
+        frame = d.change("missing_unit", domain, frame, index, {"LBORRESU": "", "LBSTRESU": ""})
     return frame
 
 
@@ -232,7 +255,7 @@ def _out_of_range(d: Defects, domain: str, frame: pl.DataFrame) -> pl.DataFrame:
     """Values no living person has: a potassium of 43 mEq/L, a pulse of 720."""
     if domain == "LB":
         for index in _first(frame, "LBTESTCD", "K", 2):
-            frame = d._set(
+            frame = d.change(
                 "out_of_range",
                 domain,
                 frame,
@@ -241,7 +264,7 @@ def _out_of_range(d: Defects, domain: str, frame: pl.DataFrame) -> pl.DataFrame:
             )
         return frame
     for index in _first(frame, "VSTESTCD", "PULSE", 2):
-        frame = d._set("out_of_range", domain, frame, index, {"VSORRES": "720", "VSSTRESC": "720", "VSSTRESN": 720.0})
+        frame = d.change("out_of_range", domain, frame, index, {"VSORRES": "720", "VSSTRESC": "720", "VSSTRESN": 720.0})
     return frame
 
 
@@ -251,7 +274,7 @@ def _accent(d: Defects, folder: Path, writer: XportWriter) -> None:
     if writer.rows < row:
         raise TrialOpsError(
             "the history file is too short for the defect encoding_cp1252",
-            where=_file(domain),
+            where=sdtm_file(domain),
             fix="ask for more subjects",
         )
     column = next(c for c in writer.columns if c.name == name)
@@ -267,12 +290,11 @@ def _accent(d: Defects, folder: Path, writer: XportWriter) -> None:
         before = file.read(column.length).decode().rstrip()
         file.seek(offset)
         file.write(text.encode("cp1252").ljust(column.length))
-    d.records.append(Record("encoding_cp1252", _file(domain), row, usubjid, name, before, text))
+    d.records.append(Record("encoding_cp1252", sdtm_file(domain), row, usubjid, name, before, text))
 
 
 Change = Callable[[Defects, str, "pl.DataFrame"], "pl.DataFrame"]
 
-# Insertions come first: the row numbers recorded by the others are then final.
 ROW_FAULTS: dict[str, tuple[tuple[str, ...], Change]] = {
     "duplicate_subject": (("DM",), _duplicate),
     "orphan_subject": (("LB",), _orphan),
@@ -281,6 +303,10 @@ ROW_FAULTS: dict[str, tuple[tuple[str, ...], Change]] = {
     "missing_unit": (("LB",), _missing_unit),
     "out_of_range": (("LB", "VS"), _out_of_range),
 }
+# Insertions come first: the row numbers recorded by the others are then final.
+_INSERTIONS = ("duplicate_subject", "orphan_subject", "duplicate_key")
+_FAULTS = {**ROW_FAULTS, **FURTHER}
+ALL_ROW_FAULTS = {kind: _FAULTS[kind] for kind in sorted(_FAULTS, key=lambda kind: kind not in _INSERTIONS)}
 KINDS = (
     "duplicate_subject",
     "impossible_date",
@@ -294,4 +320,5 @@ KINDS = (
     "missing_unit",
     "out_of_range",
     "orphan_subject",
+    *FURTHER,
 )

@@ -14,6 +14,7 @@ import pytest
 from trialops.errors import TrialOpsError
 from trialops.synthetic import generate
 from trialops.synthetic.defects import KINDS
+from trialops.synthetic.row_faults import FURTHER
 
 SUBJECTS = 80
 ROW_KINDS = (
@@ -23,7 +24,9 @@ ROW_KINDS = (
     "missing_unit",
     "out_of_range",
     "orphan_subject",
+    *FURTHER,
 )
+ADDED = ("duplicate_subject", "orphan_subject", "duplicate_key")
 
 
 def read(path: Path, encoding: str | None = None) -> pd.DataFrame:
@@ -44,7 +47,7 @@ def _faulty(out: Path, *kinds: str) -> list[dict[str, Any]]:
     return records
 
 
-@pytest.mark.parametrize("kind", [k for k in ROW_KINDS if k not in ("duplicate_subject", "orphan_subject")])
+@pytest.mark.parametrize("kind", [k for k in ROW_KINDS if k not in ADDED])
 def test_changed_values(tmp_path: Path, sound: Path, kind: str) -> None:
     records = _faulty(tmp_path, kind)
     for file in {r["file"] for r in records}:
@@ -61,7 +64,7 @@ def test_changed_values(tmp_path: Path, sound: Path, kind: str) -> None:
             assert path.read_bytes() == (tmp_path / "sdtm" / path.name).read_bytes()
 
 
-@pytest.mark.parametrize("kind", ["duplicate_subject", "orphan_subject"])
+@pytest.mark.parametrize("kind", ADDED)
 def test_added_rows(tmp_path: Path, sound: Path, kind: str) -> None:
     records = _faulty(tmp_path, kind)
     (file,) = {r["file"] for r in records}
@@ -70,7 +73,7 @@ def test_added_rows(tmp_path: Path, sound: Path, kind: str) -> None:
     assert frame.loc[rows, "USUBJID"].tolist() == [r["usubjid"] for r in records]
     pd.testing.assert_frame_equal(frame.drop(index=rows).reset_index(drop=True), read(sound / file))
     known = set(read(sound / "sdtm" / "dm.xpt")["USUBJID"])
-    assert all((r["usubjid"] in known) == (kind == "duplicate_subject") for r in records)
+    assert all((r["usubjid"] in known) == (kind != "orphan_subject") for r in records)
 
 
 def test_missing_column(tmp_path: Path, sound: Path) -> None:
@@ -128,7 +131,8 @@ def test_all_at_once(tmp_path: Path) -> None:
     for r in records:
         if r["kind"] in ROW_KINDS:
             row = frames[r["file"]].loc[r["row"] - 1]
-            assert (row["USUBJID"], row[r["column"]]) == (r["usubjid"], r["after"]), r["kind"]
+            value = None if pd.isna(row[r["column"]]) else row[r["column"]]
+            assert (row["USUBJID"], value) == (r["usubjid"], r["after"]), r["kind"]
 
 
 def test_too_small_for_a_fault(tmp_path: Path) -> None:
