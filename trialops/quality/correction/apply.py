@@ -82,6 +82,7 @@ def apply_proposal(
     done = reprocess(run, after, proposal.subjects, base, made_from, deidentified)
     run.progress("judging the quality", 0.8)
     report = ClinicalDataValidatorOperator().run(dict(done.clean_tables))
+    run.write_named("quality/queries", report.queries)
     gate = apply_gate(run, done.clean, report, dataset)
     run.write_reference(outputs["validated"], gate.snapshot)
     run.write_reference(outputs["features"], done.features or Snapshot({}))
