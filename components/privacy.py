@@ -1,6 +1,6 @@
 """KFP components: privacy."""
 
-from kfp.dsl import HTML, Dataset, Input, Output
+from kfp.dsl import HTML, Artifact, Dataset, Input, Output
 
 from components.base import component
 
@@ -36,3 +36,77 @@ def deidentify(raw: Input[Dataset], clean: Output[Dataset], withheld: Output[Dat
         run.audit("privacy.deidentify", "clean", mode, policy=result.report.policy_version)
         run.show(report, privacy_page(result.report))
     return result.quarantine.height
+
+
+@component
+def deidentify_fhir(
+    raw: Input[Dataset],
+    clean: Output[Dataset],
+    withheld: Output[Dataset],
+    report: Output[HTML],
+    purpose: str = "HRESCH",
+) -> int:
+    """De-identify FHIR resources under HIPAA_COMPLIANCE_MODE, of subjects whose consent permits the purpose.
+
+    Args:
+        raw: Sealed FHIR tables of an intake.
+        clean: De-identified resources, one table per type.
+        withheld: Resources that were not released: reason, type, line.
+        report: What was done to which element, and the residual search.
+        purpose: What the data will be used for, a v3-ActReason code; consent is checked for it, deny by default.
+
+    Returns:
+        Number of withheld resources.
+    """
+    from trialops.privacy.deidentify import HIPAAComplianceOperator
+    from trialops.privacy.fhir_page import fhir_privacy_page
+    from trialops.privacy.permission import not_permitted
+    from trialops.stores import step
+
+    with step("deidentify-fhir", purpose=purpose) as run:
+        mode = run.settings.hipaa_compliance_mode
+        tables = run.unseal(raw)
+        denied = not_permitted(tables, run, purpose=purpose)
+        result = HIPAAComplianceOperator().run_fhir(
+            tables, mode, run.vault, synthetic=mode == "off", denied=denied, progress=run.progress
+        )
+        for kind, link in result.links.items():
+            run.vault.remember(kind, dict(link.select("raw", "pseudonym").iter_rows()), engine=run.engine)
+        run.write(clean, result.tables, zone="clean_fhir")
+        run.write_table(withheld, result.quarantine, table="quarantine/privacy_fhir")
+        run.metrics |= {"subjects": result.report.subjects, "withheld": result.quarantine.height}
+        run.audit("privacy.deidentify", "clean_fhir", mode, policy=result.report.policy_version, purpose=purpose)
+        run.show(report, fhir_privacy_page(result.report))
+    return result.quarantine.height
+
+
+@component
+def assess_risk(
+    clean: Input[Dataset],
+    assessment: Output[Artifact],
+    report: Output[HTML],
+    data_set: str = "dm",
+    release: str = "partner",
+) -> str:
+    """Measure the residual risk of re-identification of a table and judge it for a release.
+
+    Args:
+        clean: De-identified tables.
+        assessment: Measures, thresholds, verdict, and what would make the table pass.
+        report: The same for people.
+        data_set: Table, with quasi-identifiers declared in risk.yaml.
+        release: Kind of release, with thresholds in risk.yaml.
+
+    Returns:
+        pass, fail or insufficient.
+    """
+    from trialops.privacy.risk_page import risk_page
+    from trialops.privacy.risk_release import judge_release
+    from trialops.stores import step
+
+    with step("assess-risk", data_set=data_set, release=release) as run:
+        found = judge_release(run.read(clean), data_set, release)
+        run.write_json(assessment, found.as_dict())
+        run.metrics |= {"k": found.risk.k, "prosecutor": found.risk.prosecutor}
+        run.show(report, risk_page(found))
+        return run.decide(found.judged.verdict, numbers=found.judged.numbers(), policy=found.policy())

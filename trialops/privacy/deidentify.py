@@ -16,9 +16,11 @@ from trialops.privacy.study_days import HELPERS, OFFSET, REFERENCE, SOURCES, day
 from trialops.privacy.transform import Withheld, action_of, clean_table, counted_across
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
     import polars as pl
+
+    from trialops.privacy.fhir_deidentify import FhirDeidentified
 
     Progress = Callable[[str, float], None] | None
 
@@ -36,7 +38,7 @@ class Vault(Protocol):
 
 
 class HIPAAComplianceOperator:
-    """Turns raw SDTM tables into clean ones by a column policy."""
+    """Turns raw SDTM tables into clean ones by a column policy, and FHIR resources by an element policy."""
 
     def __init__(self, policy: Policy | None = None) -> None:
         """Take a column policy; the platform's own by default."""
@@ -139,6 +141,33 @@ class HIPAAComplianceOperator:
         if progress:
             progress("searched the clean tables for identifiers", 1.0)
         return Deidentified(clean, report, pl.concat(aside).sort("file", "row"), names)
+
+    def run_fhir(
+        self,
+        tables: Mapping[str, pl.DataFrame],
+        mode: str,
+        vault: Vault,
+        *,
+        synthetic: bool = False,
+        denied: Mapping[str, Mapping[str, str]] | None = None,
+        progress: Progress = None,
+    ) -> FhirDeidentified:
+        """De-identify FHIR resources, subjects' pseudonyms and offsets the same as in SDTM tables.
+
+        Args:
+            tables: Raw tables by resource type, see `trialops.intake.fhir_tables`.
+            mode: "strict", "limited" or "off".
+            vault: Keys of the trial.
+            synthetic: States that the resources describe nobody; mode "off" needs it.
+            denied: Resource type -> id -> reason for resources that are withheld.
+            progress: Called with a message and the fraction done.
+
+        Raises:
+            TrialOpsError: As `run`.
+        """
+        from trialops.privacy.fhir_deidentify import deidentify_fhir
+
+        return deidentify_fhir(tables, mode, vault, synthetic=synthetic, denied=denied, progress=progress)
 
     def _require(self, tables: dict[str, pl.DataFrame], mode: str, synthetic: bool) -> None:
         if mode not in MODES:

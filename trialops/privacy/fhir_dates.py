@@ -37,12 +37,13 @@ def cut(text: str, subject: Subject | None, limit: int) -> tuple[str | None, int
         subject: Whose date it is; None where it is about no subject, and then there is no study day.
         limit: Last age in years that may be told.
 
-    Two dates with year and study day on either side of a New Year would give the calendar date of day 1, and with it all
-    others. So of dates with a study day only day 1 keeps its year.
+    Two dates with year and study day on either side of a New Year would give the calendar date of day 1, and with it
+    all others. So of dates with a study day only day 1 keeps its year.
 
     Returns:
-        The year, None for a subject with an age over the limit, a text that is not a date, and beside any study day but 1;
-        and the study day, None where the date is not exact, there is no day 1, or the day tells an age over the limit.
+        The year, None for a subject with an age over the limit, a text that is not a date, and beside any study day
+        but 1; and the study day, None where the date is not exact, there is no day 1, or the day tells an age over the
+        limit.
     """
     found = _DATE.match(text)
     if not found:

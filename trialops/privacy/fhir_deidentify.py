@@ -10,7 +10,7 @@ from trialops.errors import TrialOpsError
 from trialops.intake import quarantine
 from trialops.intake.domains import RECEIVED, ROW, SOURCE
 from trialops.intake.fhir_tables import canonical, parse, schema
-from trialops.privacy.fhir_people import People, Vault, people
+from trialops.privacy.fhir_people import People, people
 from trialops.privacy.fhir_policy import FhirPolicy, default_fhir_policy
 from trialops.privacy.fhir_scan import scan_fhir
 from trialops.privacy.fhir_walk import TYPE_NOT_RELEASED, UNKNOWN_MODIFIER, UNKNOWN_RULES, Walker, Withheld
@@ -20,6 +20,7 @@ from trialops.privacy.report import LABELS
 if TYPE_CHECKING:
     import polars as pl
 
+    from trialops.privacy.deidentify import Vault
     from trialops.privacy.fhir_text import Scrubbers
 
     Progress = Callable[[str, float], None] | None
@@ -29,6 +30,7 @@ REASONS = {
     UNKNOWN_MODIFIER: "a modifier extension changes the meaning, and it is not known how",
     UNKNOWN_RULES: "implicit rules change the meaning, and they are not known",
     "CONSENT": "consent does not permit this use",
+    "NO_SUBJECT": "the resource is about no one subject whose consent could be asked",
     "RESTRICTED": "processing for this subject is restricted",
 }
 
@@ -97,7 +99,7 @@ def deidentify_fhir(
     vault: Vault,
     *,
     synthetic: bool = False,
-    denied: Mapping[str, str] | None = None,
+    denied: Mapping[str, Mapping[str, str]] | None = None,
     policy: FhirPolicy | None = None,
     scrubbers: Scrubbers | None = None,
     progress: Progress = None,
@@ -109,7 +111,7 @@ def deidentify_fhir(
         mode: "strict", "limited" or "off".
         vault: Keys of the study.
         synthetic: States that the resources describe nobody; mode "off" needs it.
-        denied: Patient id -> reason (a key of `REASONS`) for subjects whose resources are withheld.
+        denied: Resource type -> id -> reason (a key of `REASONS`) for resources that are withheld.
         policy: The platform's own by default.
         scrubbers: Treat free text; the platform's own by default.
         progress: Called with a message and the fraction done.
@@ -148,7 +150,7 @@ def deidentify_fhir(
     for kind, frame in sorted(tables.items()):
         if progress:
             progress(f"de-identifying {kind}", 0.8 * done / total)
-        kept, left = _clean_table(kind, frame, walker, mode, denied)
+        kept, left = _clean_table(kind, frame, walker, mode, denied.get(kind, {}))
         if scrubbers is not None and kept:
             from trialops.privacy.fhir_text import treat
 
@@ -200,7 +202,7 @@ def _clean_table(
     left: list[tuple[Any, ...]] = []
     columns = ("id", "subject", "version", "updated", "digest", "json", SOURCE, ROW, RECEIVED)
     for identity, subject, version, updated, digest, text, source, row, received in frame.select(columns).iter_rows():
-        reason = denied.get(subject, "") if subject is not None else ""
+        reason = denied.get(identity, "")
         if not reason and mode == "off":
             kept.append((identity, subject, version, updated, digest, text, source, row, received))
             continue

@@ -6,7 +6,7 @@ import datetime as dt
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from trialops.errors import TrialOpsError
 from trialops.intake.fhir_tables import parse, resources_of
@@ -15,6 +15,7 @@ from trialops.privacy.spans import Known
 if TYPE_CHECKING:
     import polars as pl
 
+    from trialops.privacy.deidentify import Vault
     from trialops.privacy.fhir_policy import FhirPolicy
 
 STUDY_SYSTEM = "urn:trialops:study:"
@@ -23,20 +24,11 @@ STUDY_SYSTEM = "urn:trialops:study:"
 _DAY = re.compile(r"^(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
 #: Their dates reach into the future or are not about the subject.
 _UNDATED = ("Consent", "Coverage", "ResearchStudy", "Patient")
-_NAMED = r'"display":"((?:[^"\\]|\\.)*)"[^{}]*"reference":"[^"]*(?:Practitioner|PractitionerRole|RelatedPerson|Patient|Person)[/?]'
+_NAMED = (
+    r'"display":"((?:[^"\\]|\\.)*)"[^{}]*'
+    r'"reference":"[^"]*(?:Practitioner|PractitionerRole|RelatedPerson|Patient|Person)[/?]'
+)
 _PLACES = r'"display":"((?:[^"\\]|\\.)*)"[^{}]*"reference":"[^"]*(?:Organization|Location|HealthcareService)[/?]'
-
-
-class Vault(Protocol):
-    """Where keys live: gives pseudonyms and date offsets, the same for the same input."""
-
-    def pseudonyms(self, kind: str, values: list[str]) -> list[str]:
-        """One keyed pseudonym per value, in order."""
-        ...
-
-    def offset_days(self, subject: str) -> int:
-        """Days to add to every date of a subject."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -160,6 +152,13 @@ def people(
     )
 
 
+def subject_keys(tables: Mapping[str, pl.DataFrame]) -> dict[str, str]:
+    """Patient id -> what the subject's pseudonym is made from, of everybody in the tables."""
+    patients = {p["id"]: p for p in resources_of(tables["Patient"])} if "Patient" in tables else {}
+    ids = sorted({*patients, *(s for t in tables.values() for s in t["subject"].drop_nulls().unique())})
+    return _keys(ids, patients, tables)[0]
+
+
 def day(text: Any) -> dt.date | None:
     """The first day a FHIR date text can mean; None where it is not a date."""
     found = _DAY.match(text) if isinstance(text, str) else None
@@ -207,7 +206,11 @@ def _keys(
         claims[number] = claims.get(number, 0) + 1
     keys = {pid: found[pid] if claims.get(found.get(pid, ""), 0) == 1 else f"Patient/{pid}" for pid in ids}
     own = sum(1 for pid in ids if keys[pid] == found.get(pid))
-    return keys, {"USUBJID": own, "Patient id": len(ids) - own, "USUBJID claimed twice": sum(c - 1 for c in claims.values())}
+    return keys, {
+        "USUBJID": own,
+        "Patient id": len(ids) - own,
+        "USUBJID claimed twice": sum(c - 1 for c in claims.values()),
+    }
 
 
 def _study_number(resource: Mapping[str, Any]) -> str:
@@ -217,12 +220,15 @@ def _study_number(resource: Mapping[str, Any]) -> str:
     return ""
 
 
-def _references(
-    tables: Mapping[str, pl.DataFrame], subjects: Mapping[str, str], vault: Vault
-) -> dict[str, str]:
-    """"Type/id" -> "Type/pseudonym" of every resource; a Patient's is the subject's pseudonym."""
+def _references(tables: Mapping[str, pl.DataFrame], subjects: Mapping[str, str], vault: Vault) -> dict[str, str]:
+    """Name ("Type/id") -> "Type/pseudonym" of every resource; a Patient's is the subject's pseudonym."""
     made = {f"Patient/{pid}": f"Patient/{name}" for pid, name in subjects.items()}
-    names = [f"{kind}/{i}" for kind, frame in sorted(tables.items()) if kind != "Patient" for i in frame["id"].unique().sort()]
+    names = [
+        f"{kind}/{i}"
+        for kind, frame in sorted(tables.items())
+        if kind != "Patient"
+        for i in frame["id"].unique().sort()
+    ]
     given = vault.pseudonyms("fhir_id", names)
     _distinct(given, "fhir_id")
     made.update((name, f"{name.split('/')[0]}/{pseudonym}") for name, pseudonym in zip(names, given, strict=True))
@@ -258,8 +264,10 @@ def _days(
     parts = []
     for kind, frame in tables.items():
         if kind not in _UNDATED:
-            dates = pl.col("json").str.extract_all(r'"(\d{4}-\d{2}-\d{2})(?:T|")').list.eval(
-                pl.element().str.slice(1, 10).str.to_date("%Y-%m-%d", strict=False)
+            dates = (
+                pl.col("json")
+                .str.extract_all(r'"(\d{4}-\d{2}-\d{2})(?:T|")')
+                .list.eval(pl.element().str.slice(1, 10).str.to_date("%Y-%m-%d", strict=False))
             )
             visit = kind == "Encounter"
             parts.append(
@@ -271,7 +279,12 @@ def _days(
     last: dict[str, dt.date] = {}
     if parts:
         visits = pl.col("first").filter(pl.col("visit")).min()
-        spans = pl.concat(parts).group_by("subject").agg(pl.coalesce(visits, pl.col("first").min()).alias("first"), pl.col("last").max()).collect()
+        spans = (
+            pl.concat(parts)
+            .group_by("subject")
+            .agg(pl.coalesce(visits, pl.col("first").min()).alias("first"), pl.col("last").max())
+            .collect()
+        )
         for pid, start, end in spans.iter_rows():
             if start is not None:
                 first[pid], last[pid] = start, end

@@ -13,10 +13,31 @@ from typing import Any
 
 from trialops.errors import TrialOpsError
 
-ACTIONS = (
-    "keep drop inside text term phrase date instant birth age zip state reference identifier extension uri attachment "
-    "contained uid label twin"
-).split()
+ACTIONS = frozenset(
+    {
+        "keep",
+        "drop",
+        "inside",
+        "text",
+        "term",
+        "phrase",
+        "date",
+        "instant",
+        "birth",
+        "age",
+        "zip",
+        "state",
+        "reference",
+        "identifier",
+        "extension",
+        "uri",
+        "attachment",
+        "contained",
+        "uid",
+        "label",
+        "twin",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -145,11 +166,11 @@ def parse(data: Mapping[str, Any]) -> FhirPolicy:
 
 def _treatment(name: str, item: Mapping[str, str]) -> Treatment:
     made = Treatment(item["strict"], item.get("limited", item["strict"]), item.get("identifier", ""))
-    if not {made.strict, made.limited} <= set(ACTIONS):
+    if not {made.strict, made.limited} <= ACTIONS:
         raise TrialOpsError(
             "A line of the FHIR policy is not usable.",
             where=f"fhir_policy.yaml, {name}",
-            fix=f"Use the actions {', '.join(ACTIONS)}.",
+            fix=f"Use the actions {', '.join(sorted(ACTIONS))}.",
         )
     return made
 
@@ -200,7 +221,10 @@ def _lines() -> tuple[dict[str, str], dict[str, dict[str, Element]]]:
 def resource_types() -> frozenset[str]:
     """Types that can be released."""
     bases, _ = _lines()
-    return frozenset(n for n, b in bases.items() if b in ("DomainResource", "Resource")) - {"DomainResource", "Resource"}
+    return frozenset(n for n, b in bases.items() if b in ("DomainResource", "Resource")) - {
+        "DomainResource",
+        "Resource",
+    }
 
 
 @cache

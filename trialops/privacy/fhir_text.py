@@ -87,10 +87,9 @@ def treat(walker: Walker, people: People, policy: FhirPolicy, mode: str, scrubbe
             (k for k in wanted if k[2] == how and ((k[0], how) not in harmless or owned.in_text(k[1], k[0]))),
             key=lambda k: (k[0], k[1] or ""),
         )
-        known = [people.subjects[s].known if s in people.subjects else None for _, s, _ in rest]
-        offsets = None
-        if mode == "limited":
-            offsets = [people.subjects[s].offset if s in people.subjects else 0 for _, s, _ in rest]
+        owners = [people.subjects.get(s) if s is not None else None for _, s, _ in rest]
+        known = [owner.known if owner else None for owner in owners]
+        offsets = [owner.offset if owner else 0 for owner in owners] if mode == "limited" else None
         for key, new in zip(rest, scrubber.scrub([k[0] for k in rest], known, offsets), strict=True):
             changed += new != key[0]
             wanted[key] = new
@@ -124,7 +123,7 @@ class _Own:
 
     def in_text(self, subject: str | None, text: str) -> bool:
         """True where a word of an identifier is a word of the text, or a long one is anywhere in it."""
-        if subject not in self._people.subjects:
+        if subject is None or subject not in self._people.subjects:
             return False
         if subject not in self._words:
             known = self._people.subjects[subject].known

@@ -7,12 +7,15 @@ import binascii
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from trialops.privacy.fhir_dates import AGE, MASKED, STUDY_DAY, capped, cut, over_age, shift
-from trialops.privacy.fhir_people import STUDY_SYSTEM, People, Subject, Vault
+from trialops.privacy.fhir_people import STUDY_SYSTEM, People, Subject
 from trialops.privacy.fhir_policy import FhirPolicy, elements, path_of, resource_types
+
+if TYPE_CHECKING:
+    from trialops.privacy.deidentify import Vault
 
 UNKNOWN_MODIFIER = "UNKNOWN_MODIFIER"
 UNKNOWN_RULES = "UNKNOWN_RULES"
@@ -85,7 +88,8 @@ class Walker:
         vault: For pseudonyms of resources that are referred to and not there.
         slots: Texts that wait.
         attachments: Attachments whose text waits; their data must be encoded again afterwards.
-        unlisted: Path of a type -> values in it dropped because R4 has no such element; a key may be anything, so it is not shown.
+        unlisted: Path of a type -> values in it dropped because R4 has no such element. Their keys may be anything, so
+            they are not shown.
         extensions: URL -> extensions dropped because the policy does not name them.
         media: Content type -> attachments whose content was dropped.
         made: References to resources that are not there, with the pseudonyms they were given.
@@ -133,7 +137,9 @@ class Walker:
 
     def lines(self) -> list[Line]:
         """What was done, by element."""
-        return sorted((s.line for p in self._plans.values() for s in p.steps.values() if s.line.seen), key=lambda line: line.path)
+        return sorted(
+            (s.line for p in self._plans.values() for s in p.steps.values() if s.line.seen), key=lambda line: line.path
+        )
 
     # -- walking -----------------------------------------------------------------------------------------------
 
@@ -178,7 +184,7 @@ class Walker:
             if not kept:
                 continue
             if step.dated:
-                self._dated(out, key, kept, step.many)
+                self._dated(out, key, kept, step.many, key in plan.required)
                 continue
             if not step.many:
                 out[key] = kept[0]
@@ -203,9 +209,12 @@ class Walker:
         self.slots.append(Slot(holder, place, self._patient, text.how))
 
     @staticmethod
-    def _dated(out: dict[str, Any], key: str, kept: list[Any], many: bool) -> None:
-        """Values and, beside them, their extensions."""
-        beside = [{"extension": extensions} if extensions else None for _, extensions in kept]
+    def _dated(out: dict[str, Any], key: str, kept: list[Any], many: bool, required: bool) -> None:
+        """Values and, beside them, their extensions; a value that must be there and is not says so."""
+        told = [
+            [*(e or ()), *([MASKED] if required and v is None and MASKED not in (e or ()) else ())] for v, e in kept
+        ]
+        beside = [{"extension": extensions} if extensions else None for extensions in told]
         if many:
             out[key] = [value for value, _ in kept]
             if any(beside):
@@ -286,7 +295,7 @@ class Walker:
             return _DROP if moved is None else (moved, None)
         year, day = cut(value, self._subject, self.policy.age_over)
         if day is not None:
-            return year, [{"url": STUDY_DAY, "valueInteger": day}, *([] if year else [MASKED])]
+            return year, [{"url": STUDY_DAY, "valueInteger": day}]
         return _DROP if year is None else (year, None)
 
     def _birth(self, value: Any) -> Any:
