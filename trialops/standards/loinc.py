@@ -62,7 +62,6 @@ class LoincTerm:
     testcd: str = ""
     rank: int = 0
 
-    @property
     def display(self) -> str:
         """The long common name, or the fully specified name."""
         full = ":".join((self.component, self.property, self.time, self.system, self.scale, self.method))
@@ -97,8 +96,17 @@ def core() -> Loinc:
 
 
 def _core_term(row: Mapping[str, str]) -> LoincTerm:
-    parts = [row[name] for name in ("code", "component", "property", "time", "system", "scale", "method")]
-    return LoincTerm(*parts, testcd=row["testcd"], rank=_CORE_RANK[row["rank"]])
+    return LoincTerm(
+        row["code"],
+        row["component"],
+        row["property"],
+        row["time"],
+        row["system"],
+        row["scale"],
+        row["method"],
+        testcd=row["testcd"],
+        rank=_CORE_RANK[row["rank"]],
+    )
 
 
 @cache
@@ -166,18 +174,11 @@ def _from_loinc(frame: pl.DataFrame, where: str) -> list[LoincTerm]:
     if "STATUS" in frame.columns:
         frame = frame.filter(pl.col("STATUS") != "DEPRECATED")
     ranks = frame["COMMON_TEST_RANK"].to_list() if "COMMON_TEST_RANK" in frame.columns else [""] * frame.height
-    parts = (
-        "LOINC_NUM",
-        "COMPONENT",
-        "PROPERTY",
-        "TIME_ASPCT",
-        "SYSTEM",
-        "SCALE_TYP",
-        "METHOD_TYP",
-        "LONG_COMMON_NAME",
-    )
-    rows = frame.select(parts).iter_rows()
-    return [LoincTerm(*row, rank=_rank(rank)) for row, rank in zip(rows, ranks, strict=True)]
+    columns = [frame[name].to_list() for name in _COLUMNS]
+    return [
+        LoincTerm(code, component, prop, time, system, scale, method, name, rank=_rank(rank))
+        for code, component, prop, time, system, scale, method, name, rank in zip(*columns, ranks, strict=True)
+    ]
 
 
 def _rank(text: str) -> int:

@@ -82,7 +82,10 @@ def properties_of(unit: str, testcd: str = "") -> tuple[str, ...]:
     if "[pH]" in parsed.atoms:
         return ("LsCnc",)
     if parsed.dimension == ():
-        return ("SFr", "SRto") if "mol" in parsed.atoms else _FRACTIONS
+        if "mol" in parsed.atoms:
+            return ("SFr", "SRto")
+        # A result said to have no unit may be a number on an ordinal scale (1+, 2+).
+        return _FRACTIONS + _ORDINAL if code == "1" else _FRACTIONS
     if any(base.endswith("U]") for base, _ in parsed.dimension) and parsed.exponent("m") == -3:
         return ("ACnc",)
     return _PROPERTIES.get(parsed.dimension, ("none",))
@@ -109,6 +112,7 @@ class LoincMatcher:
         synonyms = words()["synonyms"]
         self._components = TermIndex([term.component for term in self.terms], synonyms)
         self._names = TermIndex([term.name or term.component for term in self.terms], synonyms)
+        self.by_code = {term.code: term for term in core().terms} | {term.code: term for term in self.terms}
         self._testcd = {term.code: term.testcd for term in core().terms}
 
     def match(self, test: LocalTest, limit: int = 5) -> Ranked:
@@ -118,10 +122,10 @@ class LoincMatcher:
         wanted = () if test.numeric is False else properties_of(test.unit, test.testcd)
         scored = []
         for place, likely in self._reached(name, test).items():
-            score, reasons = _axes(self.terms[place], likely, wanted, systems, test, method)
+            score, reasons = _axes(self.terms[place], likely, wanted, systems, test, method, worded=bool(specimen))
             scored.append((round(score, 4), self.terms[place], reasons))
         scored.sort(key=lambda s: (-s[0], s[1].rank or 99_999, len(s[1].code), s[1].code))
-        found = tuple(Candidate(t.code, t.display, s, tuple(r)) for s, t, r in scored[:limit])
+        found = tuple(Candidate(t.code, t.display(), s, tuple(r)) for s, t, r in scored[:limit])
         return Ranked(found, _doubt([(s, t) for s, t, _ in scored[:limit]], bool(systems)))
 
     def _reached(self, name: str, test: LocalTest) -> dict[int, float]:
@@ -161,8 +165,9 @@ def _axes(
     systems: tuple[str, ...],
     test: LocalTest,
     method: str,
+    worded: bool,
 ) -> tuple[float, list[str]]:
-    """Score of one term and the reasons, axis by axis."""
+    """Score of one term and the reasons, axis by axis; a name worded as LOINC words it names a method if it has one."""
     weights = policy().loinc_weights
     reasons = [f"component {likely:.2f}"]
     marks: dict[str, float] = {"component": likely}
@@ -179,12 +184,15 @@ def _axes(
     else:
         marks["system"] = 0.75 if term.system in ("Ser/Plas", "^Patient", "RBC") else 0.7
     numeric = test.numeric if test.numeric is not None else (True if test.unit else None)
+    if numeric and ucum_code(test.unit) in ("", "1"):
+        numeric = None
     marks["scale"] = 0.5 if numeric is None else float(numeric == (term.scale in ("Qn", "OrdQn", "")))
     if marks["scale"] == 0.0:
         reasons.append(f"scale {term.scale} does not fit the results")
     marks["time"] = float((term.time == "Pt") != ("(24.h)" in ucum_code(test.unit)))
     marks["method"] = _method(term.method, method)
-    marks["rank"] = max(0.0, 1.0 - math.log10(term.rank) / _LEAST_COMMON) if term.rank else 0.0
+    popular = max(0.0, 1.0 - math.log10(term.rank) / _LEAST_COMMON) if term.rank else 0.0
+    marks["rank"] = 0.5 if worded else popular
     score = sum(weights[axis] * mark for axis, mark in marks.items()) / sum(weights.values())
     if (wanted and not marks["property"]) or (systems and not marks["system"]):
         score = min(score, policy().contradiction)

@@ -20,6 +20,8 @@ _STOP = frozenset(("a", "an", "and", "at", "by", "due", "for", "in", "nos", "of"
 # Words that hardly tell terms apart; light enough that a bare "tinnitus" finds the unspecified one first.
 _LIGHT = {"unspecified": 0.2, "other": 0.4, "specified": 0.4, "type": 0.6, "not": 0.6, "elsewhere": 0.2}
 _KEPT = 40
+_REACHED = 120
+"""Terms scored in full for one query."""
 _POSTINGS = 4_000
 """A token that more terms hold than this cannot lead to a candidate alone."""
 
@@ -140,7 +142,7 @@ class TermIndex:
         for token in tokens:
             weight = self._weight.get(token, self._unknown)
             total += weight
-            best = max(likeness(token, other) for other in others)
+            best = 1.0 if token in others else max(likeness(token, other) for other in others)
             shared += weight * best if best >= 0.4 else 0.0
         return shared / total
 
@@ -155,7 +157,7 @@ class TermIndex:
                 gain = alike * self._weight[known]
                 for index in places:
                     votes[index] += gain
-        return [index for index, _ in sorted(votes.items(), key=lambda pair: (-pair[1], pair[0]))[: _KEPT * 5]]
+        return [index for index, _ in sorted(votes.items(), key=lambda pair: (-pair[1], pair[0]))[:_REACHED]]
 
     def _alike(self, token: str) -> list[tuple[str, float]]:
         """Tokens of the index like this one, with their likeness, best first."""
