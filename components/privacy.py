@@ -110,3 +110,45 @@ def assess_risk(
         run.metrics |= {"k": found.risk.k, "prosecutor": found.risk.prosecutor}
         run.show(report, risk_page(found))
         return run.decide(found.judged.verdict, numbers=found.judged.numbers(), policy=found.policy())
+
+
+@component
+def check_consent(
+    raw: Input[Dataset],
+    permitted: Output[Dataset],
+    decisions: Output[Dataset],
+    report: Output[HTML],
+    purpose: str = "HRESCH",
+    at: str = "",
+    actor: str = "",
+) -> int:
+    """Let through what consent permits, at the moment of reading; deny by default.
+
+    Args:
+        raw: Sealed tables of an intake, SDTM or FHIR.
+        permitted: The rows the use may see, sealed.
+        decisions: Subject by subject: decision, reason, consent; pseudonyms alone.
+        report: How many subjects and rows, and why not the others.
+        purpose: Purpose of use: HRESCH and others need a FHIR Consent; TRIAL, for SDTM, rests on informed consent.
+        at: Day of the use, YYYY-MM-DD; empty is today.
+        actor: FHIR reference of who uses the data; empty where it is not said.
+
+    Returns:
+        Number of subjects that are denied.
+    """
+    from trialops.privacy.consent import consent_policy
+    from trialops.privacy.consent_check import check, day, decision_table
+    from trialops.privacy.consent_page import consent_page
+    from trialops.stores import step
+
+    with step("check-consent", purpose=purpose, at=at, actor=actor) as run:
+        tables, when, version = run.unseal(raw), day(at), consent_policy().version
+        result = check(tables, purpose=purpose, at=when, actor=actor)
+        run.seal(permitted, result.tables)
+        run.write_table(decisions, decision_table(result, tables, run.vault), table=f"consent/{purpose.lower()}")
+        numbers = {"subjects": result.decisions.height, "denied": result.denied, "rows_withheld": result.rows_withheld}
+        run.metrics |= numbers
+        # How often each reason was given; who it was about is in the decision table, under pseudonyms.
+        run.audit("privacy.consent", purpose, version, at=when.isoformat(), actor=actor, **numbers)
+        run.show(report, consent_page(result, purpose=purpose, at=when, policy=version))
+    return result.denied
