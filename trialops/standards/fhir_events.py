@@ -169,7 +169,7 @@ def condition(b: Batch) -> list[pl.DataFrame]:
 
 
 def observation(b: Batch) -> list[pl.DataFrame]:
-    """Observations and their components; a panel without a value of its own is its components."""
+    """Observations and their components; a panel without a value of its own says that it was done."""
     whole = b.base(
         start=("effectiveDateTime", "effectivePeriod.start", "effectiveInstant", "issued"),
         end=("effectivePeriod.end",),
@@ -208,12 +208,7 @@ def observation(b: Batch) -> list[pl.DataFrame]:
         },
         len(parts),
     )
-    valued = pl.any_horizontal([pl.col(n).is_not_null() for n in ("number", "text") if n in frame.columns] or [False])
-    if "value" in frame.columns:
-        valued |= pl.col("value") > 0
-    panels = pl.Series([bool(one.component) for one in b.made])
-    alone = frame.filter(~panels | frame.select(valued.alias("v"))["v"])
-    return [alone, pl.concat([frame.select(kept)[rows], more], how="horizontal")]
+    return [frame, pl.concat([frame.select(kept)[rows], more], how="horizontal")]
 
 
 def _observation_domains(b: Batch) -> list[str]:

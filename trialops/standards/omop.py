@@ -53,8 +53,11 @@ PROVENANCE = {
     "system": "String",
     "value_system": "String",
     "value_code": "String",
+    "zone": "String",
+    "end_zone": "String",
 }
-"""Columns of the provenance: which resource or row each OMOP row came from, and the code systems of its codes."""
+"""Columns of the provenance: which resource or row each OMOP row came from, and what the model has no field for: the
+code systems of its codes and the time zones of its start and end."""
 
 
 @dataclass(frozen=True)
@@ -350,6 +353,8 @@ def _people_origin(source: Source, persons: pl.DataFrame, links: pl.DataFrame) -
                 pl.when(detail).then(pl.lit("visit_detail")).otherwise(pl.lit("visit_occurrence")).alias("table"),
                 "person_id",
                 "kind",
+                "zone",
+                "end_zone",
                 row_id=pl.coalesce("visit_detail_id", "visit_occurrence_id"),
                 source_id="id",
             ),

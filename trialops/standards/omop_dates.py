@@ -57,3 +57,12 @@ def moment(text: str, *, study_days: bool) -> pl.Expr:
     minute = column.str.len_bytes() == 16
     whole = pl.when(minute).then(column + ":00").when(column.str.len_bytes() >= 19).then(column.str.head(19))
     return whole.str.to_datetime("%Y-%m-%dT%H:%M:%S", strict=False, time_unit="us")
+
+
+def zone(text: str) -> pl.Expr:
+    """The time zone at the end of a date-time: "Z" or an offset; null without one."""
+    import polars as pl
+
+    column = pl.col(text)
+    offset = column.str.tail(6)
+    return pl.when(column.str.len_bytes() >= 25).then(offset).when(column.str.ends_with("Z")).then(pl.lit("Z"))

@@ -21,31 +21,32 @@ if TYPE_CHECKING:
 GAP_DAYS = 30
 """Longest gap within an era (persistence window)."""
 
-SPANS = {
+CONTACTS = {
     "visit_occurrence": ("visit_start_date", "visit_end_date"),
-    "condition_occurrence": ("condition_start_date", "condition_end_date"),
-    "drug_exposure": ("drug_exposure_start_date", "drug_exposure_end_date"),
     "procedure_occurrence": ("procedure_date", "procedure_end_date"),
-    "device_exposure": ("device_exposure_start_date", "device_exposure_end_date"),
     "measurement": ("measurement_date", None),
-    "observation": ("observation_date", None),
     "specimen": ("specimen_date", None),
     "note": ("note_date", None),
     "death": ("death_date", None),
 }
-"""First and last day of the events of each table."""
+"""First and last day of events at which somebody was seen."""
+
+HISTORY = {
+    "condition_occurrence": ("condition_start_date", "condition_end_date"),
+    "drug_exposure": ("drug_exposure_start_date", "drug_exposure_end_date"),
+    "device_exposure": ("device_exposure_start_date", "device_exposure_end_date"),
+    "observation": ("observation_date", None),
+}
+"""First and last day of events that may have been told of later: they make a period only for persons without contact."""
 
 
 def observation_periods(tables: Mapping[str, pl.DataFrame], type_concept: int) -> pl.DataFrame:
-    """One period per person, from the first to the last day of any event."""
+    """One period per person, from the first to the last day of contact."""
     import polars as pl
 
-    spans = []
-    for name, (first, last) in SPANS.items():
-        if name in tables:
-            end = pl.coalesce(last, first) if last else pl.col(first)
-            spans.append(tables[name].lazy().group_by("person_id").agg(first=pl.col(first).min(), last=end.max()))
-    whole = pl.concat(spans).group_by("person_id").agg(pl.col("first").min(), pl.col("last").max()).collect()
+    seen = _spans(tables, CONTACTS)
+    told = _spans(tables, HISTORY).join(seen, on="person_id", how="anti")
+    whole = pl.concat([seen, told])
     whole = whole.with_columns(
         observation_period_id=_ids("observation_period", whole, ["person_id"]),
         observation_period_start_date="first",
@@ -53,6 +54,17 @@ def observation_periods(tables: Mapping[str, pl.DataFrame], type_concept: int) -
         period_type_concept_id=pl.lit(type_concept),
     )
     return cdm.conform("observation_period", whole)
+
+
+def _spans(tables: Mapping[str, pl.DataFrame], fields: Mapping[str, tuple[str, str | None]]) -> pl.DataFrame:
+    """person_id, first, last over the events of some tables."""
+    import polars as pl
+
+    spans = []
+    for name, (first, last) in fields.items():
+        end = pl.coalesce(last, first) if last else pl.col(first)
+        spans.append(tables[name].lazy().group_by("person_id").agg(first=pl.col(first).min(), last=end.max()))
+    return pl.concat(spans).group_by("person_id").agg(pl.col("first").min(), pl.col("last").max()).collect()
 
 
 def condition_eras(conditions: pl.DataFrame) -> pl.DataFrame:

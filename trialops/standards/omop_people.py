@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from trialops.standards import calendar, cdm
-from trialops.standards.omop_dates import first_day, last_day, moment
+from trialops.standards.omop_dates import first_day, last_day, moment, zone
 from trialops.standards.omop_facts import facts
 from trialops.standards.omop_ids import keys, keys_of
 from trialops.standards.omop_source import Source, part
@@ -214,7 +214,10 @@ def visits(
         care_site_id=keys_of("Organization", rows["site"]),
         start_time=moment("start", study_days=study_days),
         end_time=moment("end", study_days=study_days),
-        source_value=pl.coalesce("visit_class", "label"),
+        # Trial visits are all of one class: their names say more.
+        source_value=pl.when(pl.col("visit_class") == "SV")
+        .then("label")
+        .otherwise(pl.coalesce("visit_class", "label")),
     )
     rows = _within(rows)
     top = rows.filter(pl.col("top") == pl.col("key"))
@@ -261,6 +264,8 @@ def visits(
         "person_id",
         visit_occurrence_id="top",
         visit_detail_id=pl.when(pl.col("top") != pl.col("key")).then("key"),
+        zone=zone("start"),
+        end_zone=zone("end"),
         visit_start="first",
         visit_end="last",
     )

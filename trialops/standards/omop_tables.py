@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trialops.standards import cdm
-from trialops.standards.omop_dates import first_day, last_day, moment
+from trialops.standards.omop_dates import first_day, last_day, moment, zone
 from trialops.standards.omop_facts import facts
 from trialops.standards.omop_ids import keys, keys_of
 from trialops.standards.omop_people import NO_DATE, NO_PERSON
@@ -89,6 +89,8 @@ def _linked(events: pl.DataFrame, persons: pl.DataFrame, links: pl.DataFrame, *,
         last=last_day("end", "end_day", study_days=study_days),
         start_time=moment("start", study_days=study_days),
         end_time=moment("end", study_days=study_days),
+        zone=zone("start"),
+        end_zone=zone("end"),
         visit_occurrence_id=pl.when(own).then("visit_occurrence_id"),
         visit_detail_id=pl.when(own).then("visit_detail_id"),
         visit_start=pl.when(own).then("visit_start"),
@@ -198,6 +200,8 @@ def _origin(name: str, rows: pl.DataFrame) -> pl.DataFrame:
         "system",
         "value_system",
         "value_code",
+        "zone",
+        "end_zone",
     )
 
 
