@@ -146,9 +146,11 @@ def check_consent(
         result = check(tables, purpose=purpose, at=when, actor=actor)
         run.seal(permitted, result.tables)
         run.write_table(decisions, decision_table(result, tables, run.vault), table=f"consent/{purpose.lower()}")
-        numbers = {"subjects": result.decisions.height, "denied": result.denied, "rows_withheld": result.rows_withheld}
-        run.metrics |= numbers
-        # How often each reason was given; who it was about is in the decision table, under pseudonyms.
-        run.audit("privacy.consent", purpose, version, at=when.isoformat(), actor=actor, **numbers)
+        denied, rows = result.denied, result.rows_withheld
+        run.metrics |= {"subjects": result.decisions.height, "denied": denied, "rows_withheld": rows}
+        # Counts alone; who was denied is in the decision table, under pseudonyms.
+        run.audit(
+            "privacy.consent", purpose, version, at=when.isoformat(), actor=actor, denied=denied, rows_withheld=rows
+        )
         run.show(report, consent_page(result, purpose=purpose, at=when, policy=version))
     return result.denied
