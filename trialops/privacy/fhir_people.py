@@ -367,7 +367,7 @@ def _known(patient: Mapping[str, Any], relatives: list[dict[str, Any]], near: It
     for person in persons:
         name = person.get("name")
         names |= set(_human_names(name if isinstance(name, list) else [name]))
-        address = person.get("address") or ()
+        address = person.get("address") or []
         for item in address if isinstance(address, list) else [address]:
             places |= set(_address(item))
         for item in person.get("telecom", ()):

@@ -301,7 +301,8 @@ class Walker:
     def _birth(self, value: Any) -> Any:
         if self.mode == "limited" or self._subject is None:
             return self._date(value)
-        year, _ = cut(value, self._subject, self.policy.age_over) if isinstance(value, str) else (None, None)
+        known = isinstance(value, str) and re.match(r"\d{4}(?!\d)", value) and not self._subject.old
+        year = value[:4] if known else None
         beside = [] if self._subject.age is None else [{"url": AGE, "valueInteger": self._subject.age}]
         if self._subject.age is not None and self._subject.age >= self.policy.age_capped:
             self.capped += 1
