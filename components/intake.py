@@ -204,3 +204,72 @@ def ingest_dicom(
             held = dicom_intake.digest_of(intake.instances)
             remember(run, external.delivery_digest(files, *facts, held), outputs)
     return int(run.metrics["quarantined"])
+
+
+@component
+def ingest_vcf(
+    source: str,
+    variants: Output[Dataset],
+    quarantine: Output[Dataset],
+    unmatched: Output[Dataset],
+    report: Output[HTML],
+    build: str = "GRCh38",
+    split_alleles: bool = False,
+) -> int:
+    """Read genomes (VCF 4.1 to 4.4), check them, and land them encrypted in the controlled tier.
+
+    Args:
+        source: Folder with vcf/ below it (or the files themselves); subjects.csv may lie beside them.
+        variants: Files and samples that landed, under pseudonyms; the genotypes lie encrypted in the object store.
+        quarantine: Lines and files that cannot be used: reason, file, line; never a value.
+        unmatched: Queue of sample names that are no known subject's, under pseudonyms.
+        report: What was read, changed, set aside, and whether genomes fit their subjects.
+        build: GRCh37 or GRCh38; a file of another build is refused.
+        split_alleles: Whether a row with several alternate alleles becomes one row for each.
+
+    Returns:
+        Number of records set aside.
+    """
+    from pathlib import Path
+
+    from trialops.intake import external, vcf_intake
+    from trialops.intake.subjects import known_subjects
+    from trialops.intake.vcf_page import vcf_page
+    from trialops.stores import step
+    from trialops.stores.memo import recall, remember
+
+    with step("ingest-vcf", source=source, build=build, split_alleles=split_alleles) as run:
+        outputs = {"variants": variants, "quarantine": quarantine, "unmatched": unmatched, "report": report}
+        folder = external.kind_folder(Path(source), "vcf")
+        files = external.find_files(folder, "vcf", vcf_intake.SUFFIXES)
+        subjects = known_subjects(run, folder)
+        before = (run.read_latest("controlled/files"), run.read_latest("controlled/samples"))
+        facts = (subjects.fingerprint(), build, str(split_alleles))
+        held = vcf_intake.digest_of(before[0])
+        if not recall(run, external.delivery_digest(files, *facts, held), outputs):
+            intake = vcf_intake.ingest(
+                files,
+                subjects,
+                run.vault,
+                run.objects,
+                run.workdir,
+                build=build,
+                one_allele=split_alleles,
+                before=before,
+                progress=run.progress,
+            )
+            for file in files:
+                vcf_intake.store(file.path, run.vault, run.objects, f"raw/{run.vault.id}/vcf", "raw")
+            run.write(variants, {"files": intake.files, "samples": intake.samples}, zone="controlled")
+            run.write_table(quarantine, intake.quarantine, table="quarantine/genomes")
+            run.write_table(unmatched, intake.unmatched, table="controlled/unmatched")
+            run.metrics |= {
+                "files_read": len(files),
+                "variants": int(intake.files["WRITTEN"].sum()),
+                "quarantined": int(intake.dispositions["quarantined"].sum()),
+            }
+            run.show(report, vcf_page(intake, build))
+            # Under what is held now: the same delivery again finds it so.
+            held = vcf_intake.digest_of(intake.files)
+            remember(run, external.delivery_digest(files, *facts, held), outputs)
+    return int(run.metrics["quarantined"])

@@ -50,6 +50,8 @@ class Entry:
 
 INCOMING = "/data/incoming/sdtm"
 """Where the cluster mounts what sites have delivered."""
+INCOMING_EXTERNAL = "/data/incoming/external"
+"""Where it mounts what laboratories, imaging sites and sequencing centres deliver."""
 
 CATALOG: tuple[Entry, ...] = (
     Entry(
@@ -78,6 +80,23 @@ CATALOG: tuple[Entry, ...] = (
             ("corrections", "CSV file of corrections, or a folder of them."),
             ("apply", "Apply what was accepted; without it the run is a dry run."),
         ),
+    ),
+    Entry(
+        name="external_data_ingestion",
+        title="External data ingestion",
+        category="integration",
+        module="pipelines.integration.external_data_ingestion",
+        schedule=None,
+        triggers=("as data arrives",),
+        owner="data engineer",
+        alert_policy="data",
+        parameters=(
+            ("source", "Folder with hl7/, dicom/ and vcf/ below it; any of them may be missing."),
+            ("build", "Genome build of the trial: GRCh37 or GRCh38."),
+            ("split_alleles", "Split variant rows with several alternate alleles."),
+            ("imaging_options", "Options of the DICOM profile, comma-separated."),
+        ),
+        arguments=(("source", INCOMING_EXTERNAL),),
     ),
     Entry(
         name="scheduled_retraining",

@@ -116,7 +116,7 @@ def test_options_keep_what_they_name(reference: Path) -> None:
     for _, original in readable():
         changed = deepcopy(original)
         worker.apply(changed, subject=SUBJECT, offset=10)
-        for tag in original.keys():
+        for tag in list(original.keys()):
             row = row_of(rows, int(tag))
             if row is None or original[tag].VR == "SQ" or original[tag].is_empty:
                 continue

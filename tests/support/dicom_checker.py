@@ -58,7 +58,7 @@ class Checker:
                 continue
             row = row_of(self.rows, number)
             old = before[tag]
-            new = after[tag] if tag in after else None
+            new = after.get(tag)
             if row is not None:
                 self.checked[row["basicProfile"]] += 1
                 if not any(self._kept(code, old, new) for code in row["basicProfile"].split("/")):

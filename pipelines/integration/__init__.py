@@ -1,0 +1,1 @@
+"""Pipelines that take in what others measured."""
