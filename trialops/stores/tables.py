@@ -184,6 +184,22 @@ coding_decisions = sa.Table(
     sa.Column("seen", _KEY, nullable=False),
 )
 
+share_events = sa.Table(
+    "share_events",
+    metadata,
+    sa.Column("id", _KEY, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("share", sa.String(64), nullable=False, index=True),
+    sa.Column("action", sa.String(16), nullable=False),
+    sa.Column("agreement", sa.Text, nullable=False),
+    sa.Column("recipient", sa.Text, nullable=False),
+    sa.Column("expires", sa.String(10), nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+)
+
 APPEND_ONLY = (
     "audit_events",
     "signatures",
@@ -193,5 +209,6 @@ APPEND_ONLY = (
     "privacy_requests",
     "coding_items",
     "coding_decisions",
+    "share_events",
 )
 """Tables whose rows are never changed or removed, by trigger (21 CFR 11.10(e))."""
