@@ -253,11 +253,11 @@ def scale_errors(
                 if abs(o) / 2 > (spread if label == "unit" else power_spread) * within
             ]
     shape = {"test": pl.String, "unit": pl.String, "label": pl.String, "offset": pl.Float64}
-    offsets = pl.DataFrame(hypotheses, schema=shape).group_by(KEY, maintain_order=True).agg("offset", "label")
+    tried = pl.DataFrame(hypotheses, schema=shape).group_by(KEY, maintain_order=True).agg("offset", "label")
     joined = (
         data.join(own, on=["subject", *KEY], how="left", maintain_order="left")
         .join(facts.drop("code"), on=KEY, how="left", maintain_order="left")
-        .join(offsets, on=KEY, how="left", maintain_order="left")
+        .join(tried, on=KEY, how="left", maintain_order="left")
         .filter((pl.col("subjects") >= least) & pl.col("offset").is_not_null())
     )
     smallest = pl.col("offset").list.eval(pl.element().abs()).list.min()

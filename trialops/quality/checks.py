@@ -138,6 +138,37 @@ def required_column(rule: Rule, context: Context) -> Counted:
     return Counted(len(missing), len(rule.arguments["columns"]), detail)
 
 
+TYPES = {
+    "text": lambda kind: kind == "String",
+    "number": lambda kind: kind.startswith(("Int", "UInt", "Float", "Decimal")),
+    "integer": lambda kind: kind.startswith(("Int", "UInt")),
+    "date": lambda kind: kind == "Date",
+    "datetime": lambda kind: kind.startswith("Datetime"),
+}
+"""What a contract calls a type, and the column types that are one."""
+
+
+@check("column_type")
+def column_type(rule: Rule, context: Context) -> Counted:
+    """`column` is of `type`. A column without any value may be of every type: nothing in it contradicts one."""
+    column, wanted = rule.arguments["column"], rule.arguments["type"]
+    require(context, rule.domain, column, filled=False)
+    series = context.tables[rule.domain][column]
+    fits = TYPES[wanted](str(series.dtype)) or series.null_count() == series.len()
+    return Counted(int(not fits), 1, "" if fits else f"it is {series.dtype}")
+
+
+@check("pattern")
+def pattern(rule: Rule, context: Context) -> RowMeasure:
+    """A value of `column` has the form of the regular expression `pattern`."""
+    import polars as pl
+
+    column = rule.arguments["column"]
+    require(context, rule.domain, column)
+    applies = _where(rule, context) & pl.col(column).is_not_null()
+    return RowMeasure(applies, ~pl.col(column).str.contains(rule.arguments["pattern"]))
+
+
 @check("completeness")
 def completeness(rule: Rule, context: Context) -> RowMeasure:
     """`column` has a value."""
@@ -172,14 +203,14 @@ def unique_key(rule: Rule, context: Context) -> RowMeasure:
 
 @check("foreign_key")
 def foreign_key(rule: Rule, context: Context) -> RowMeasure:
-    """The value of `column` is in the same column of `table`, among its rows that meet `reference_where`."""
+    """The value of `column` is in the same column (or `other`) of `table`, in its rows that meet `reference_where`."""
     import polars as pl
 
     column, other = rule.arguments["column"], rule.arguments["table"]
-    wanted = rule.arguments.get("reference_where", {})
+    there, wanted = rule.arguments.get("other", column), rule.arguments.get("reference_where", {})
     require(context, rule.domain, column)
-    require(context, other, column, *columns_of(wanted))
-    known = context.tables[other].filter(condition(wanted))[column].drop_nulls().unique()
+    require(context, other, there, *columns_of(wanted))
+    known = context.tables[other].filter(condition(wanted))[there].drop_nulls().unique()
     applies = _where(rule, context) & pl.col(column).is_not_null()
     return RowMeasure(applies, ~pl.col(column).is_in(known.implode()))
 

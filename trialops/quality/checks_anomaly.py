@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from trialops.quality import anomalies, anomalies_copies, anomalies_panels, anomalies_sites
@@ -11,7 +12,7 @@ from trialops.quality.rules import Rule
 if TYPE_CHECKING:
     import polars as pl
 
-ROW_METHODS = {
+ROW_METHODS: dict[str, Callable[..., anomalies.Marks]] = {
     "robust_z": anomalies.robust_z,
     "delta": anomalies.delta,
     "scale_error": anomalies.scale_errors,

@@ -99,9 +99,19 @@ def default_rules() -> RuleBook:
 @cache
 def anomaly_rules() -> RuleBook:
     """The rules that put the methods of anomalies.yaml to work on SDTM tables."""
+    return _book("anomalies")
+
+
+@cache
+def source_rules() -> RuleBook:
+    """The rules that lay SDTM tables beside their source."""
+    return _book("source_rules")
+
+
+def _book(name: str) -> RuleBook:
     import yaml
 
-    return parse(yaml.safe_load(Path(__file__).with_name("anomalies.yaml").read_text("utf-8")), {})
+    return parse(yaml.safe_load(Path(__file__).with_name(f"{name}.yaml").read_text("utf-8")), {})
 
 
 def condition(data: dict[str, Any]) -> pl.Expr:
