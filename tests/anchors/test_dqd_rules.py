@@ -79,11 +79,11 @@ def _expected(files: dict[str, list[dict[str, str]]]) -> Counter[tuple[Any, ...]
     for row in files["Concept_Level"]:
         name, field = row["cdmTableName"].lower(), row["cdmFieldName"].lower()
         for check in ("plausibleGender", "plausibleGenderUseDescendants", "plausibleUnitConceptIds"):
-            threshold = row[f"{check}Threshold"]
-            if threshold:
+            limit = row[f"{check}Threshold"]
+            if limit:
                 argument = " ".join(row[check].lower().replace(",", " ").split())
                 concept = "+".join(row["conceptId"].replace(",", " ").split())
-                found[(check, name, field, concept, argument, float(threshold), severity[check])] += 1
+                found[(check, name, field, concept, argument, float(limit), severity[check])] += 1
     return found
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 KEY = ("USUBJID", "TEST", "AT", "N")
 STUDY_DAY = "urn:trialops:study-day"
+SAME = {"PULSE": "HR"}
+"""SDTM test codes that share their LOINC code with another one."""
 
 
 def _numbered(frame: pl.DataFrame) -> pl.DataFrame:
@@ -45,7 +47,7 @@ def sdtm_findings(frame: pl.DataFrame, domain: str) -> pl.DataFrame:
     made = frame.select(
         ROW=pl.int_range(pl.len(), dtype=pl.UInt32),
         USUBJID="USUBJID",
-        TEST=_canonical(frame[f"{domain}TESTCD"]),
+        TEST=pl.col(f"{domain}TESTCD").replace(SAME),
         AT=_at(frame, f"{domain}DY", f"{domain}DTC"),
         VALUE=value,
         UNIT=pl.col(unit).fill_null("") if unit in frame.columns else pl.lit(""),
@@ -98,19 +100,6 @@ def _code_of(loinc: pl.Series) -> pl.Series:
     if not found:
         return pl.Series("TEST", [None] * loinc.len(), pl.String)
     return loinc.replace_strict(found, default=None, return_dtype=pl.String)
-
-
-def _canonical(codes: pl.Series) -> pl.Series:
-    """Test codes as the LOINC code of the analyte is read back: a pulse and a heart rate share one."""
-    from trialops.standards.units import find_analyte
-
-    turned = {}
-    for code in codes.drop_nulls().unique().sort():
-        known = find_analyte(code)
-        first = find_analyte(known.loinc[0]) if known and known.loinc else None
-        if first is not None and first.code != code:
-            turned[code] = first.code
-    return codes.replace(turned).rename("TEST") if turned else codes.rename("TEST")
 
 
 def _subjects(tables: Mapping[str, pl.DataFrame]) -> dict[str, str]:

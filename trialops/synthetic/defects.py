@@ -6,7 +6,7 @@ output stays sound; only faults of the layout (sites, outcome) show there too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -155,7 +155,7 @@ class Defects:
         return self.change_rows(kind, domain, frame, [index], {column: [after] for column, after in values.items()})
 
     def change_rows(
-        self, kind: str, domain: str, frame: pl.DataFrame, rows: Sequence[int], values: dict[str, Sequence[Any]]
+        self, kind: str, domain: str, frame: pl.DataFrame, rows: list[int], values: Mapping[str, Sequence[Any]]
     ) -> pl.DataFrame:
         """Change values of several rows and record each that is another than before, row by row.
 
@@ -179,7 +179,7 @@ class Defects:
                     )
         for column, after in values.items():
             new = pl.Series(column, list(after), dtype=frame.schema[column])
-            frame = frame.with_columns(frame[column].scatter(list(rows), new))
+            frame = frame.with_columns(frame[column].scatter(rows, new))
         return frame
 
 

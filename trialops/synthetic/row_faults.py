@@ -7,9 +7,9 @@ by the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import polars as pl
@@ -216,7 +216,8 @@ def _numbers(
     from trialops.synthetic.laboratory import number_text
 
     factor = next(a.factor for a in ANALYTES if a.code == code)
-    rows, texts = [], []
+    rows: list[int] = []
+    texts: list[str] = []
     for i in _rows(d, frame, (pl.col("LBTESTCD") == code) & (pl.col("VISITNUM") > 3), 4 * FEW):
         text = change(frame["LBORRES"][i])
         if text is not None and len(rows) < FEW:
@@ -228,7 +229,7 @@ def _numbers(
         "LOW" if float(t) < low else "HIGH" if float(t) > high else "NORMAL"
         for t, (low, high) in zip(texts, limits, strict=True)
     ]
-    values = {"LBORRES": texts, "LBSTRESC": standard, "LBSTRESN": [float(s) for s in standard], "LBNRIND": said}
+    values: dict[str, Sequence[Any]] = {"LBORRES": texts, "LBSTRESC": standard, "LBSTRESN": [float(s) for s in standard], "LBNRIND": said}
     return d.change_rows(kind, "LB", frame, rows, values)
 
 
@@ -255,7 +256,7 @@ def _missing_result(d: Defects, domain: str, frame: pl.DataFrame) -> pl.DataFram
 
     rows = _rows(d, frame, pl.col("LBTESTCD") == "CHOL")
     empty = [""] * len(rows)
-    values = {"LBORRES": empty, "LBSTRESC": empty, "LBSTRESN": [None] * len(rows), "LBNRIND": empty}
+    values: dict[str, Sequence[Any]] = {"LBORRES": empty, "LBSTRESC": empty, "LBSTRESN": [None] * len(rows), "LBNRIND": empty}
     return d.change_rows("missing_result", domain, frame, rows, values)
 
 
@@ -321,7 +322,7 @@ def _digit_preference(d: Defects, domain: str, frame: pl.DataFrame) -> pl.DataFr
     rows = [int(i) for i in mine.arg_true()]
     rounded = [round(float(frame["VSSTRESN"][i]) / 10) * 10 for i in rows]
     text = [str(v) for v in rounded]
-    values = {"VSORRES": text, "VSSTRESC": text, "VSSTRESN": [float(v) for v in rounded]}
+    values: dict[str, Sequence[Any]] = {"VSORRES": text, "VSSTRESC": text, "VSSTRESN": [float(v) for v in rounded]}
     return d.change_rows("digit_preference", domain, frame, rows, values)
 
 
