@@ -91,8 +91,8 @@ class Delivery:
 def labels(names: list[str]) -> dict[str, str]:
     """File name -> what people outside the sealed zone are shown.
 
-    Exports name files after patients. Names made of FHIR's own words and numbers stay; any other is replaced by its
-    number in the order of names, under which the sender finds it.
+    Exports name files after patients, and folders after days, which beside a study day would give day 1 away. Names
+    made of FHIR's own words and numbers stay; any other is replaced by its number in the order of names.
     """
     shown = {}
     for number, name in enumerate(sorted(names), 1):
@@ -103,6 +103,8 @@ def labels(names: list[str]) -> dict[str, str]:
 
 
 def _plain_part(part: str) -> bool:
+    if re.match(r"^\d{4}-\d{2}-\d{2}$", part):
+        return False
     stem = part.split(".")[0]
     word = re.match(r"[A-Za-z]*", stem)
     known = word is not None and (not word[0] or not word[0][0].isupper() or fhir_validation.model_of(word[0]))
@@ -219,10 +221,13 @@ def _reading(outlines: Mapping[str, Outline], held: Held, zone: RawZone) -> _Rea
         kind = condition.partition("?")[0]
         if condition not in identifiers and kind not in loaded:
             loaded.add(kind)
-            for frame in zone.read(held, {kind}).values():
-                for resource in resources_of(frame):
-                    for key in identifier_keys(resource):
-                        identifiers.setdefault(key, f"{kind}/{resource['id']}")
+            stored: dict[str, str | None] = {}
+            for resource in (r for frame in zone.read(held, {kind}).values() for r in resources_of(frame)):
+                own = f"{kind}/{resource['id']}"
+                for key in identifier_keys(resource):
+                    stored[key] = own if stored.get(key, own) == own else None
+            for key, target in stored.items():
+                identifiers.setdefault(key, target)
         return identifiers.get(condition)
 
     sound = held.rules == fhir_validation.validator_version()

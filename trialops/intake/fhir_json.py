@@ -60,7 +60,7 @@ def _float(text: str) -> Decimal:
 
 
 def _int(text: str) -> int:
-    if len(text) > 19:
+    if len(text) > 20:
         raise JsonFault("HUGE_NUMBER")
     number = int(text)
     if not -(2**63) <= number < 2**63:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from trialops.intake.fhir_items import Scope
 
+_CONDITION = re.compile(r"^[A-Z][A-Za-z]{1,63}\?")
 Lookup = Callable[[str], "str | None"]
 
 
@@ -59,6 +62,6 @@ class Resolver:
             return found
         if reference.startswith(("urn:uuid:", "urn:oid:")):
             return None
-        if "?" in reference and "://" not in reference:
-            return self.lookup(reference)
+        if _CONDITION.match(reference):
+            return self.lookup(unquote(reference))
         return ""
