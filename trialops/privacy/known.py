@@ -94,6 +94,7 @@ def _names(names: Iterable[str]) -> Iterable[Needle | None]:
         words = [w for w in _WORD.findall(name.replace("'", "").replace("\u2019", "")) if fold(w) not in _TITLES]
         proper = [w for w in words if len(w) > 1]
         if len(proper) > 1:
+            yield _needle(name, "NAME")
             yield _needle(" ".join(words), "NAME")
             yield _needle(" ".join([proper[-1], *proper[:-1]]), "NAME")
             yield _needle(f"{proper[0]} {proper[-1]}", "NAME")

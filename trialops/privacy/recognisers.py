@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 #: Score from which a pattern counts without a context word.
 SURE = 0.4
 BEFORE = 60
+#: Kinds whose patterns have no space in them.
+_BARE = frozenset({"EMAIL", "URL"})
+_CHUNK = re.compile(r"\S+")
 #: Regions whose way of writing telephone numbers is tried when there is no country code.
 REGIONS = ("US", "GB", "DE", "FR", "ES", "IN", "AU")
 
@@ -34,6 +37,7 @@ class Recogniser:
         kind: Our kind.
         analyze: Its `analyze(text, entities)`.
         needs: What a text must have to be worth asking about.
+        bare: Its patterns have no space in them: it is asked only about the words that have what it needs.
         context: Words that make a weak find count.
     """
 
@@ -42,6 +46,7 @@ class Recogniser:
     analyze: Callable[[str, list[str]], list[Any]]
     needs: re.Pattern[str]
     context: re.Pattern[str] | None
+    bare: bool
 
 
 @cache
@@ -102,7 +107,7 @@ def recognisers() -> tuple[Recogniser, ...]:
         (MedicalLicenseRecognizer(), "ID", r"[A-Za-z][A-Za-z9]\d{6}"),
     )
     return tuple(
-        Recogniser(r.supported_entities[0], kind, r.analyze, re.compile(needs), _words(r.context))
+        Recogniser(r.supported_entities[0], kind, r.analyze, re.compile(needs), _words(r.context), kind in _BARE)
         for r, kind, needs in chosen
     )
 
@@ -130,10 +135,22 @@ def find_patterns(text: str, taken: list[tuple[int, int]] | None = None) -> list
     for recogniser in recognisers():
         if not recogniser.needs.search(text):
             continue
-        for found in recogniser.analyze(text, [recogniser.entity]):
+        for found in _asked(recogniser, text):
             if found.score >= SURE or _announced(recogniser.context, text, found.start):
                 spans.append(Span(found.start, found.end, recogniser.kind, "pattern"))
     return spans + _phones(text, taken or [])
+
+
+def _asked(recogniser: Recogniser, text: str) -> list[Any]:
+    if not recogniser.bare:
+        return recogniser.analyze(text, [recogniser.entity])
+    results = []
+    for chunk in _CHUNK.finditer(text):
+        if recogniser.needs.search(chunk[0]):
+            for found in recogniser.analyze(chunk[0], [recogniser.entity]):
+                found.start, found.end = found.start + chunk.start(), found.end + chunk.start()
+                results.append(found)
+    return results
 
 
 def _announced(context: re.Pattern[str] | None, text: str, start: int) -> bool:

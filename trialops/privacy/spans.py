@@ -13,6 +13,11 @@ SOURCES = ("known", "pattern", "date", "context", "gazetteer", "model")
 PLACEHOLDERS = tuple(f"[{kind}]" for kind in KINDS)
 
 
+#: Kinds made of words, and what does not belong to their end.
+_WORDS = frozenset({"NAME", "LOCATION", "ORGANIZATION"})
+_TRAILING = " .,;:-\n"
+
+
 @dataclass(frozen=True)
 class Known:
     """A subject's own identifiers, as the structured record has them.
@@ -61,22 +66,29 @@ def merge(text: str, spans: Iterable[Span]) -> list[Span]:
     result: list[Span] = []
     best: tuple[int, int] = (0, 0)
     for span in sorted(spans, key=lambda s: (s.start, -s.end)):
-        if span.start >= span.end:
+        end = span.end
+        while span.kind in _WORDS and end > span.start and text[end - 1] in _TRAILING:
+            end -= 1
+        if span.start >= end:
             continue
-        key = (rank[span.source], span.start - span.end)
+        key = (rank[span.source], span.start - end)
         if result and (span.start < result[-1].end or _joined(text, result[-1], span)):
             last = result[-1]
             kind, source = (span.kind, span.source) if key < best else (last.kind, last.source)
             best = min(best, key)
-            result[-1] = Span(last.start, max(last.end, span.end), kind, source)
+            result[-1] = Span(last.start, max(last.end, end), kind, source)
         else:
-            result.append(span)
+            result.append(Span(span.start, end, span.kind, span.source))
             best = key
     return result
 
 
 def _joined(text: str, left: Span, right: Span) -> bool:
-    if left.kind != right.kind or left.kind not in ("NAME", "LOCATION", "ORGANIZATION"):
+    if left.kind != right.kind or left.kind not in _WORDS:
         return False
     gap = text[left.end : right.start]
-    return len(gap) <= 2 and not gap.strip(" .,-'\u2019" if left.kind != "LOCATION" else " .,-'\n")
+    if left.kind == "LOCATION":
+        return len(gap) <= 2 and not gap.strip(" ,-'\n")
+    # "J. Lee" is one name; a longer word before the full stop ends a sentence.
+    initial = gap.startswith(".") and left.end - left.start > 1 and text[left.end - 2].isalnum()
+    return len(gap) <= 2 and not initial and not gap.strip(" .-'\u2019")

@@ -53,6 +53,8 @@ def _union(tables: dict[str, list[str]]) -> str:
 
 _MON = rf"(?P<mon>(?:{_union(_TABLES)})(?![^\W\d_]))\.?"
 _DAYNAME = "|".join(sorted((w for t in _WEEK_TABLES.values() for w in t), key=lambda w: (-len(w), w)))
+#: Looks at one character before the long alternatives are tried; a date begins a word.
+_WORD_START, _DIGIT_START = r"(?<![^\W\d_])(?=[jfmasondgeltwv])", r"(?<![^\W_])(?=[\dmtwfsldjv])"
 _WEEK = rf"(?:(?P<wd>(?:{_DAYNAME})(?![^\W\d_]))\.?,?[ \u00a0]+(?:the[ ])?)?"
 _Y4 = r"(?P<y>(?:1[89]|20)\d{2})"
 _Y2 = r"(?P<y>(?:1[89]|20)\d{2}|\d{2})"
@@ -63,13 +65,13 @@ _L, _R = r"(?<![\w./-])", r"(?![\w]|[./-]\d)"
 _FORMS = {
     "ymd": rf"{_L}{_Y4}(?P<s>[-/.])(?P<m>1[0-2]|0?[1-9])(?P=s){_D}(?:{_TIME}{_R}|T[\d:.Z+-]*)",
     "compact": rf"{_L}{_Y4}(?P<m>1[0-2]|0[1-9])(?P<d>[12]\d|3[01]|0[1-9])(?:T\d{{4,6}})?(?!\w)",
-    "numeric": rf"{_WEEK}{_L}(?P<a>[12]\d|3[01]|0?[1-9])(?P<g> ?)(?P<s>[-/.\u2013])(?P=g)(?P<b>[12]\d|3[01]|0?[1-9])(?P=g)(?P=s)(?P=g){_Y2}{_TIME}{_R}",
-    "d_mon_y": rf"{_WEEK}(?<![\w.,/-]){_D}{_ORD}(?:[ -]?of[ ]|[ ]de[ ]|[ ,/.-]{{0,2}})?{_MON}(?:[ ]de[ ]|[ ,/.'\u2019-]{{0,2}}){_Y2}{_TIME}(?![\w])",
-    "mon_d_y": rf"{_WEEK}(?<![^\W\d_]){_MON}[ -]{{0,2}}{_D}{_ORD}(?:,?[ ]|,|-|[ ]'){{1}}{_Y2}{_TIME}(?![\w:]|[.,]\d)",
+    "numeric": rf"{_DIGIT_START}{_WEEK}{_L}(?P<a>[12]\d|3[01]|0?[1-9])(?P<g> ?)(?P<s>[-/.\u2013])(?P=g)(?P<b>[12]\d|3[01]|0?[1-9])(?P=g)(?P=s)(?P=g){_Y2}{_TIME}{_R}",
+    "d_mon_y": rf"{_DIGIT_START}{_WEEK}(?<![\w.,/-]){_D}{_ORD}(?:[ -]?of[ ]|[ ]de[ ]|[ ,/.-]{{0,2}})?{_MON}(?:[ ]de[ ]|[ ,/.'\u2019-]{{0,2}}){_Y2}{_TIME}(?![\w])",
+    "mon_d_y": rf"{_WORD_START}{_WEEK}(?<![^\W\d_]){_MON}[ -]{{0,2}}{_D}{_ORD}(?:,?[ ]|,|-|[ ]'){{1}}{_Y2}{_TIME}(?![\w:]|[.,]\d)",
     "y_mon_d": rf"(?<!\w){_Y4}[ -]{_MON}[ -]{_D}(?!\w)",
-    "mon_y": rf"(?<![^\W\d_]){_MON}(?:[ ]of[ ]|[ ]de[ ]|[ ,/'-]{{1,2}}){_Y4}(?!\w)",
-    "d_mon": rf"{_WEEK}(?<![\w./,-]){_D}{_ORD}(?:[ -]?of[ ]|[ ]de[ ]|[ -]{{0,1}}){_MON}(?![\w])",
-    "mon_d": rf"{_WEEK}(?<![^\W\d_]){_MON}[ ]{_D}{_ORD}(?![\w:/]|[.,%]\d|[ ]?(?:mg|ml|mL|kg|cm|mm|%|times|days|weeks))",
+    "mon_y": rf"{_WORD_START}(?<![^\W\d_]){_MON}(?:[ ]of[ ]|[ ]de[ ]|[ ,/'-]{{1,2}}){_Y4}(?!\w)",
+    "d_mon": rf"{_DIGIT_START}{_WEEK}(?<![\w./,-]){_D}{_ORD}(?:[ -]?of[ ]|[ ]de[ ]|[ -]{{0,1}}){_MON}(?![\w])",
+    "mon_d": rf"{_WORD_START}{_WEEK}(?<![^\W\d_]){_MON}[ ]{_D}{_ORD}(?![\w:/]|[.,%]\d|[ ]?(?:mg|ml|mL|kg|cm|mm|%|times|days|weeks))",
     "ym": rf"{_L}{_Y4}(?P<s>[-/])(?P<m>1[0-2]|0[1-9])(?![\w/-])",
     "my": rf"{_L}(?P<m>1[0-2]|0?[1-9])(?P<s>[-/]){_Y4}(?![\w/-])",
     "short": rf"(?<=\b[oO]n )(?P<a>1[0-2]|0?[1-9])/(?P<b>[12]\d|3[01]|0?[1-9])(?![\w/]|[.,]\d)"
@@ -95,6 +97,11 @@ def _hint() -> re.Pattern[str]:
     )
 
 
+@cache
+def _month_name() -> re.Pattern[str]:
+    return re.compile(rf"(?i)(?<![^\W\d_])(?=[jfmasondeg])(?:{_union(_TABLES)})(?![^\W\d_])")
+
+
 @dataclass(frozen=True)
 class TextDate:
     """A date in a text.
@@ -117,7 +124,10 @@ def find_dates(text: str) -> list[TextDate]:
     if not _hint().search(text):
         return []
     taken: list[TextDate] = []
+    month = _month_name().search(text) is not None
     for form, pattern in _compiled().items():
+        if "mon" in form and not month:
+            continue
         for match in pattern.finditer(text):
             start, end = match.span()
             if any(start < d.end and d.start < end for d in taken):

@@ -31,7 +31,7 @@ CARD, WEIGHTS = "text_model.json", "text_model.bin.gz"
 LABELS = ("O", "NAME", "LOCATION", "ORGANIZATION", "DATE", "PHONE", "EMAIL", "URL", "ID")
 #: Widths of the network. The hash tables take most of the file.
 ROWS = {"NORM": 4000, "PREFIX": 1500, "SUFFIX": 2500, "SHAPE": 1000}
-WIDTH, DEPTH, WINDOW, PIECES = 64, 4, 1, 3
+WIDTH, DEPTH, WINDOW, PIECES = 80, 4, 1, 3
 #: Tokens that may stand inside a name or an address without being told apart.
 _INSIDE = frozenset({".", "-", "'", "\u2019", ",", "/", "&", "#", "\n", " ", "de", "of", "la", "der", "van", "von"})
 #: Texts go through the network so many at a time, sorted by length.

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from trialops.privacy.clinical_terms import TERMS
 from trialops.synthetic import text_names
@@ -76,12 +77,22 @@ def diagnoses(part: str) -> list[str]:
 
 @cache
 def prose(part: str) -> list[str]:
-    """Plain English sentences about nothing personal: the documentation of the Python language that comes with it."""
-    from pydoc_data.topics import topics
+    """Plain English sentences about nothing personal: the documentation inside Python's own library."""
+    import ast
+    import sysconfig
 
-    text = re.sub(r"\s+", " ", " ".join(topics[key] for key in sorted(topics)))
-    plain = re.findall(r"(?<=[.] )[A-Z][a-z]+(?: [a-z'-]+,?){4,24}\.", text)
-    return sorted({s for s in plain if text_names.part_of(s) == part})
+    found: set[str] = set()
+    library = Path(sysconfig.get_paths()["stdlib"])
+    for source in sorted(library.rglob("*.py")):
+        if {"site-packages", "test", "tests", "idlelib", "lib2to3", "turtledemo"} & set(
+            source.relative_to(library).parts
+        ):
+            continue
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8", errors="ignore"))):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+                text = re.sub(r"\s+", " ", ast.get_docstring(node) or "")
+                found |= set(re.findall(r"(?:(?<=[.!?] )|^)[A-Z][a-z]+(?: [a-z'-]+,?){3,24}\.", text))
+    return sorted(s for s in found if text_names.part_of(s) == part)
 
 
 class Writer:
@@ -141,6 +152,10 @@ class Writer:
         if rule == "icd":
             text = self.rng.choice(diagnoses(self.part))
             return self._put(text if self.rng.random() < 0.5 else text[0].lower() + text[1:], out, at)
+        if rule == "year":
+            return self._put(str(self.rng.randint(1950, 2026)), out, at)
+        if rule == "mixed":
+            return self._mixed(out, spans, at)
         if rule == "prose":
             return self._put(self.rng.choice(prose(self.part)), out, at)
         if rule == "verb2":
@@ -156,6 +171,16 @@ class Writer:
             text = self.rng.choice(self.rules[lower])
             return self._put(text.upper() if rule.isupper() else text[0].upper() + text[1:], out, at)
         return self._expand(self.rng.choice(self.rules[rule]), out, spans, at)
+
+    def _mixed(self, out: list[str], spans: list[tuple[int, int, str]], at: list[int]) -> None:
+        """A plain sentence with identifiers in places where nothing announces them."""
+        words = self.rng.choice(prose(self.part) if self.rng.random() < 0.6 else diagnoses(self.part)).split(" ")
+        for _ in range(self.rng.randint(1, 2)):
+            slot = self.rng.choice(
+                ("NAME", "NAME", "FIRST", "LAST", "CITY", "CITY", "COUNTRY", "ORG", "COMPANY", "DATE", "ID", "PHONE")
+            )
+            words.insert(self.rng.randint(0, len(words)), "{" + slot + "}")
+        self._expand(" ".join(words), out, spans, at)
 
     def document(self, most: int = 5) -> Labelled:
         """One to `most` sentences of one kind, written neatly or not."""

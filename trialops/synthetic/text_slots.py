@@ -344,7 +344,6 @@ class Slots:
                 f"{_MONTHS[d.month - 1][:3]} {d.year}",
                 f"{_MONTHS[d.month - 1]} of {d.year}",
                 f"{d.month:02d}/{d.year}",
-                str(d.year),
             ]
         )
 
