@@ -285,8 +285,10 @@ def new_pipeline(name: str, category: str, area: str) -> None:
 COMMANDS = (
     ("cli_cluster", "schedules"),
     ("cli_cluster", "submit"),
+    ("cli_coding", "coding"),
     ("cli_corrections", "corrections"),
     ("cli_governance", "audit"),
+    ("cli_labs", "labs"),
     ("cli_release", "approve"),
 )
 """Commands that live in modules of their own, beside this one: module, name."""

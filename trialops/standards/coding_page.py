@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from trialops.pages import Facts, Figure, Page, Section, Table, Text, Verdict, plots, suppressed
+from trialops.pages.page import SMALLEST_CELL
 from trialops.standards.coding import STATUSES, Coded
 from trialops.standards.coding_policy import policy
 
@@ -69,20 +70,23 @@ def _waiting(coded: Coded) -> tuple[Text | Table, ...]:
     items = sorted(coded.waiting, key=lambda item: (-item.rows, item.system, item.verbatim))
     if not items:
         return (Text("Nothing waits.", quiet=True),)
+    # A text that few rows carry may be someone's own words: it is read in the queue, not on a page.
+    shown = [item for item in items if item.rows >= SMALLEST_CELL][:_SHOWN]
     rows = [
         [
             item.system,
-            # A text that few rows carry may be someone's own words; it is read in the queue, not on a page.
-            item.verbatim if item.rows >= 11 and item.kind == "lab" else "in the queue",
+            item.verbatim,
             item.candidates[0].code if item.candidates else "",
             item.candidates[0].score if item.candidates else None,
             item.reason,
-            suppressed(item.rows),
+            item.rows,
         ]
-        for item in items[:_SHOWN]
+        for item in shown
     ]
     columns = ["system", "text", "first candidate", "score", "why", "rows"]
-    return (Table(columns, rows, f"The {len(rows)} of {len(items)} items that most rows carry."),)
+    left = len(items) - len(shown)
+    rest = f" {left} more are in the queue." if left else ""
+    return (Table(columns, rows, f"Items on {SMALLEST_CELL} rows or more.{rest}"),)
 
 
 def _reasons(coded: Coded) -> Table | Text:
@@ -105,7 +109,7 @@ def _labs(coded: Coded) -> Table | Text:
     rows = [
         [c.source.verbatim, c.source.context.get("unit", ""), c.code, c.display, c.score, suppressed(c.source.rows)]
         for c in coded.codings
-        if c.source.kind == "lab" and c.status in ("auto", "remembered") and c.source.rows >= 11
+        if c.source.kind == "lab" and c.status in ("auto", "remembered") and c.source.rows >= SMALLEST_CELL
     ]
     if not rows:
         return Text("No test was coded.", quiet=True)

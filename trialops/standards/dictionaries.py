@@ -18,7 +18,7 @@ from trialops.errors import TrialOpsError
 from trialops.standards.coding_policy import policy
 from trialops.standards.icd10 import ICD10, read_order_file
 from trialops.standards.loinc import Loinc, core, read_release
-from trialops.standards.loinc_match import LoincMatcher, Ranked
+from trialops.standards.loinc_match import LocalTest, LoincMatcher, Ranked
 from trialops.standards.review import Candidate
 from trialops.standards.term_match import TermIndex
 
@@ -74,6 +74,7 @@ class TermDictionary:
         )
         return Ranked(candidates, _doubt([term for _, term in found[:limit]], candidates))
 
+    @cached_property
     def by_code(self) -> Mapping[str, Term]:
         """Terms by their code."""
         return {term.code: term for term in self.terms}
@@ -193,6 +194,34 @@ class Dictionaries:
         """Over the LOINC terms."""
         return LoincMatcher(self.loinc)
 
+    def search(self, system: str, text: str, limit: int = 8) -> list[Candidate]:
+        """Terms of a code system for a text, or for a code; for a person who looks for another one."""
+        known = self.describe(system, text)
+        if known is not None:
+            return [known]
+        if system == "LOINC":
+            return list(self.matcher.match(LocalTest(text), limit).candidates)
+        if system == "ICD-10-CM":
+            hits = self.icd.search(text, limit)
+            return [Candidate(code, name, round(match.score, 4), (f"{match.how} text",)) for code, name, match in hits]
+        dictionary = self._named(system)
+        return [] if dictionary is None else list(dictionary.match(text, limit).candidates)
+
+    def describe(self, system: str, code: str) -> Candidate | None:
+        """A code with its text, where the system knows it and it may be used."""
+        if system == "LOINC":
+            term = self.matcher.by_code.get(code.strip())
+            return None if term is None else Candidate(term.code, term.display(), 1.0, ("by its code",))
+        if system == "ICD-10-CM":
+            finding = self.icd.check(code)
+            return Candidate(finding.code, finding.description, 1.0, ("by its code",)) if finding.valid else None
+        dictionary = self._named(system)
+        found = None if dictionary is None else dictionary.by_code.get(code.strip())
+        return Candidate(found.code, found.name, 1.0, ("by its code",)) if found is not None and found.current else None
+
+    def _named(self, system: str) -> TermDictionary | None:
+        return {"MedDRA": self.meddra, "WHODrug": self.whodrug}.get(system)
+
 
 def load_dictionaries(folder: Path | None = None) -> Dictionaries:
     """Read what a folder holds; what it lacks is left to the facts that ship with the project.
@@ -226,3 +255,24 @@ def dictionary_folder(home: Path, given: str = "") -> Path | None:
         return Path(given)
     imported = home / FOLDER
     return imported if imported.is_dir() else None
+
+
+def import_files(home: Path, files: Mapping[str, Path]) -> dict[str, str]:
+    """Copy dictionary files under the installation's home, where later runs find them.
+
+    Args:
+        home: Of the installation.
+        files: Name there -> file.
+
+    Returns:
+        SHA-256 of each.
+    """
+    digests = {}
+    for name, source in files.items():
+        target, data = home / FOLDER / name, source.read_bytes()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staged = target.with_name(f".{target.name}.partial")
+        staged.write_bytes(data)
+        staged.replace(target)
+        digests[name] = hashlib.sha256(data).hexdigest()
+    return digests

@@ -179,7 +179,7 @@ def _axes(
         marks["property"] = 1.0 if test.numeric is False and term.property in _ORDINAL else 0.5
     if systems:
         place = systems.index(term.system) if term.system in systems else -1
-        marks["system"] = 0.0 if place < 0 else 1.0 - 0.1 * min(place, 4)
+        marks["system"] = 0.0 if place < 0 else 1.0 - 0.3 * min(place, 3)
         reasons.append(f"system {term.system} {'fits' if place >= 0 else 'does not fit'} the specimen")
     else:
         marks["system"] = 0.75 if term.system in ("Ser/Plas", "^Patient", "RBC") else 0.7
