@@ -114,6 +114,7 @@ class Batch:
         return plain_codes(self.get(path))
 
 
+UCUM = "http://unitsofmeasure.org"
 INSTANTS = frozenset({"effectiveInstant", "issued", "created"})
 """Elements beside which de-identification leaves no study day."""
 
@@ -235,8 +236,8 @@ def _values(parts: list[Any], codes: Codes) -> Columns:
     quantities = [part.valueQuantity for part in parts]
     made: Columns = {
         "number": [q.value for q in quantities],
-        "unit": [q.unit for q in quantities],
-        "unit_code": [q.code for q in quantities],
+        "unit": [q.unit or q.code for q in quantities],
+        "unit_code": [q.code if q.system == UCUM else None for q in quantities],
     }
     comparators = [q.comparator for q in quantities]
     if comparators.count(None) < len(comparators):

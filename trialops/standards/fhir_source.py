@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from trialops.standards import fhir_structs as fhir
 from trialops.standards.fhir_events import READERS, Batch, each_distinct, ids_of, plain_codes
-from trialops.standards.omop_events import union
+from trialops.standards.omop_events import Codes, union
 from trialops.standards.omop_facts import facts
 from trialops.standards.omop_source import Source, part
 
@@ -31,6 +31,7 @@ def read_fhir(
     tables: Mapping[str, pl.DataFrame],
     *,
     texts: bool = False,
+    codes: Codes | None = None,
     progress: Callable[[str, float | None], None] | None = None,
 ) -> Source:
     """Read resources.
@@ -38,11 +39,12 @@ def read_fhir(
     Args:
         tables: Resource type -> rows with id, subject and json (other columns are not looked at).
         texts: Whether the text of documents has been de-identified and may be loaded as notes.
+        codes: Coded elements of another source that this one is to be put beside.
         progress: Told what is read and how far.
     """
     import polars as pl
 
-    source = Source()
+    source = Source(codes=codes or Codes())
     others = {"Medication": _elements(tables, "Medication", "code"), "Device": _elements(tables, "Device", "type")}
     others["Device.identifier"] = _barcodes(tables)
     parts: dict[str, list[pl.DataFrame]] = {name: [] for name in ("persons", "visits", "sites", "providers", "notes")}

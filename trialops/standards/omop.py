@@ -53,6 +53,7 @@ PROVENANCE = {
     "system": "String",
     "value_system": "String",
     "value_code": "String",
+    "unit_system": "String",
     "zone": "String",
     "end_zone": "String",
 }
@@ -72,7 +73,7 @@ class Cdm:
         ignored: kind -> reason, for kinds of which nothing is loaded.
         study_days: Whether dates are study days on the calendar of `calendar`.
         vocabulary: Digest of the vocabulary used.
-        type_concept: Type concept of the rows.
+        references: Places and providers that sources name: table, id.
     """
 
     tables: Mapping[str, pl.DataFrame]
@@ -82,7 +83,6 @@ class Cdm:
     ignored: Mapping[str, str]
     study_days: bool
     vocabulary: str
-    type_concept: int
     references: pl.DataFrame = field(default_factory=lambda: no_references())
 
     def dispositions(self) -> pl.DataFrame:
@@ -204,7 +204,7 @@ def personal(source: Source, vocabulary: Vocabulary, *, study_days: bool) -> Per
     routed = route(source, persons, links, vocabulary, study_days=study_days)
     locations = tables.pop("location")
     tables |= visits | routed.tables
-    tables["observation_period"] = omop_eras.observation_periods(tables, source.type_concept)
+    tables["observation_period"] = omop_eras.observation_periods(tables)
     tables["condition_era"] = omop_eras.condition_eras(tables["condition_occurrence"])
     parts = omop_eras.ingredients(tables["drug_exposure"], vocabulary)
     tables["drug_era"] = omop_eras.drug_eras(tables["drug_exposure"], parts)
@@ -234,7 +234,6 @@ def assemble(made: Personal, source: Source, named: pl.DataFrame, vocabulary: Vo
         ignored=dict(source.ignored),
         study_days=study_days,
         vocabulary=vocabulary.digest,
-        type_concept=source.type_concept,
         references=named,
     )
 
@@ -349,6 +348,14 @@ def _people_origin(source: Source, persons: pl.DataFrame, links: pl.DataFrame) -
     return _origin_of(
         [
             loaded.select(pl.lit("person").alias("table"), "person_id", "kind", row_id="person_id", source_id="id"),
+            loaded.filter(pl.col("death").is_not_null()).select(
+                pl.lit("death").alias("table"),
+                "person_id",
+                "kind",
+                row_id="person_id",
+                source_id="id",
+                zone="death_zone",
+            ),
             links.select(
                 pl.when(detail).then(pl.lit("visit_detail")).otherwise(pl.lit("visit_occurrence")).alias("table"),
                 "person_id",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trialops.standards import cdm
+from trialops.standards.omop_facts import EHR
 from trialops.standards.omop_ids import keys
 
 if TYPE_CHECKING:
@@ -37,10 +38,10 @@ HISTORY = {
     "device_exposure": ("device_exposure_start_date", "device_exposure_end_date"),
     "observation": ("observation_date", None),
 }
-"""First and last day of events that may have been told of later: they make a period only for persons without contact."""
+"""First and last day of events that may be told of later; they make a period for persons without contact alone."""
 
 
-def observation_periods(tables: Mapping[str, pl.DataFrame], type_concept: int) -> pl.DataFrame:
+def observation_periods(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     """One period per person, from the first to the last day of contact."""
     import polars as pl
 
@@ -51,7 +52,8 @@ def observation_periods(tables: Mapping[str, pl.DataFrame], type_concept: int) -
         observation_period_id=_ids("observation_period", whole, ["person_id"]),
         observation_period_start_date="first",
         observation_period_end_date="last",
-        period_type_concept_id=pl.lit(type_concept),
+        # Derived from records of all kinds: the type is that of the record, not of a form.
+        period_type_concept_id=pl.lit(EHR),
     )
     return cdm.conform("observation_period", whole)
 

@@ -15,7 +15,8 @@ EHR = 32817
 """Type concept of a row that came from an electronic record."""
 CASE_REPORT_FORM = 32809
 """Type concept of a row that came from a trial's case report form."""
-NO_CONCEPT = 0
+SDTM_KINDS = ("DM", "SV", "AE", "CM", "DS", "EX", "LB", "MH", "VS")
+"""Kinds of rows that come from a case report form; all others come from a record."""
 VALID_FROM, VALID_TO = "1970-01-01", "2099-12-31"
 
 
@@ -46,6 +47,14 @@ def facts() -> Facts:
     data: dict[str, Any] = yaml.safe_load(text)
     data["concepts"] = tuple(tuple(row) for row in data["concepts"])
     return Facts(**data)
+
+
+def type_concept(kind: str) -> pl.Expr:
+    """The type concept of rows by the column with their kind."""
+    import polars as pl
+
+    form = pl.col(kind).is_in(SDTM_KINDS)
+    return pl.when(form).then(pl.lit(CASE_REPORT_FORM, pl.Int64)).otherwise(pl.lit(EHR, pl.Int64))
 
 
 def built_in_concepts() -> pl.DataFrame:

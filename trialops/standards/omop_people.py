@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from trialops.standards import calendar, cdm
 from trialops.standards.omop_dates import first_day, last_day, moment, zone
-from trialops.standards.omop_facts import facts
+from trialops.standards.omop_facts import facts, type_concept
 from trialops.standards.omop_ids import keys, keys_of
 from trialops.standards.omop_source import Source, part
 
@@ -35,7 +35,8 @@ def people(source: Source, *, study_days: bool) -> tuple[dict[str, pl.DataFrame]
     """Person, death and the locations of persons.
 
     Returns:
-        Tables; persons with subject and person_id, for joins; outcomes of those that are not loaded.
+        Tables; of the persons subject, person_id and death_zone (time zone of the death); outcomes of those that are
+        not loaded.
     """
     import polars as pl
 
@@ -59,11 +60,11 @@ def people(source: Source, *, study_days: bool) -> tuple[dict[str, pl.DataFrame]
         .then(pl.lit(NO_PERSON))
         .when(year.is_null())
         .then(pl.lit(NO_BIRTH))
-        .when(pl.col("subject").is_duplicated() & (pl.int_range(pl.len()).over("subject") > 0))
+        .when(pl.int_range(pl.len()).over("subject", "kind") > 0)
         .then(pl.lit(TWICE)),
     )
     bad = part("outcomes", rows.filter(pl.col("reason").is_not_null()).with_columns(disposition=pl.lit("quarantined")))
-    rows = rows.filter(pl.col("reason").is_null())
+    rows = _one_each(rows.filter(pl.col("reason").is_null()))
     location, location_ids = _locations(rows)
     rows = rows.with_columns(
         person_id=keys_of("person", rows["subject"]),
@@ -98,10 +99,20 @@ def people(source: Source, *, study_days: bool) -> tuple[dict[str, pl.DataFrame]
     died = rows.with_columns(
         death_date=first_day("death", "death_day", study_days=study_days),
         death_datetime=moment("death", study_days=study_days),
-        death_type_concept_id=pl.lit(source.type_concept),
+        death_type_concept_id=type_concept("kind"),
     ).filter(pl.col("death_date").is_not_null())
     tables = {"person": person, "death": cdm.conform("death", died), "location": location}
-    return tables, rows.select("subject", "person_id"), bad
+    died = died.select("subject", death_zone=zone("death"))
+    return tables, rows.select("subject", "person_id").join(died, on="subject", how="left"), bad
+
+
+def _one_each(rows: pl.DataFrame) -> pl.DataFrame:
+    """One row per person. Where FHIR and SDTM both know somebody, each says what the other does not; DM comes first."""
+    import polars as pl
+
+    if not rows["subject"].is_duplicated().any():
+        return rows
+    return rows.sort("subject", "kind").group_by("subject", maintain_order=True).agg(pl.all().drop_nulls().first())
 
 
 def _locations(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
@@ -193,7 +204,7 @@ def visits(
     classes = {name: concept for name, concept in facts().visits.items() if concept in set(known.to_list())}
     start = first_day("start", "start_day", study_days=study_days)
     rows = (
-        source.visits.join(persons, on="subject", how="left")
+        source.visits.join(persons.select("subject", "person_id"), on="subject", how="left")
         .with_columns(first=start, last=last_day("end", "end_day", study_days=study_days))
         .with_columns(
             disposition=pl.when(pl.col("skip").is_not_null()).then(pl.lit("ignored")).otherwise(pl.lit("quarantined")),
@@ -233,7 +244,7 @@ def visits(
         visit_start_datetime="start_time",
         visit_end_date="last",
         visit_end_datetime="end_time",
-        visit_type_concept_id=pl.lit(source.type_concept),
+        visit_type_concept_id=type_concept("kind"),
         visit_source_value="source_value",
         visit_source_concept_id=pl.lit(0),
         admitted_from_concept_id=pl.when(pl.col("admitted").is_not_null()).then(0),
@@ -252,7 +263,7 @@ def visits(
         visit_detail_start_datetime="start_time",
         visit_detail_end_date="last",
         visit_detail_end_datetime="end_time",
-        visit_detail_type_concept_id=pl.lit(source.type_concept),
+        visit_detail_type_concept_id=type_concept("kind"),
         visit_detail_source_value="source_value",
         visit_detail_source_concept_id=pl.lit(0),
         parent_visit_detail_id=pl.when(pl.col("parent_key") != pl.col("top")).then("parent_key"),

@@ -7,7 +7,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from trialops.standards.omop_events import Codes, union
-from trialops.standards.omop_facts import EHR
 
 if TYPE_CHECKING:
     import polars as pl
@@ -113,7 +112,6 @@ class Source:
         read: kind -> number of resources or rows read.
         ignored: kind -> reason, for kinds of which nothing is loaded.
         outcomes: Single ones that are not loaded, as far as reading could tell.
-        type_concept: Where the data came from, as a type concept.
     """
 
     codes: Codes = field(default_factory=Codes)
@@ -126,7 +124,6 @@ class Source:
     outcomes: pl.DataFrame = field(default_factory=lambda: part("outcomes"))
     read: dict[str, int] = field(default_factory=dict)
     ignored: dict[str, str] = field(default_factory=dict)
-    type_concept: int = EHR
 
     @property
     def has_study_days(self) -> bool:

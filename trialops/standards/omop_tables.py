@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from trialops.standards import cdm
 from trialops.standards.omop_dates import first_day, last_day, moment, zone
-from trialops.standards.omop_facts import facts
+from trialops.standards.omop_facts import facts, type_concept
 from trialops.standards.omop_ids import keys, keys_of
 from trialops.standards.omop_people import NO_DATE, NO_PERSON
 from trialops.standards.omop_source import Source, part
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from trialops.standards.vocabulary import Vocabulary
 
+UCUM = "http://unitsofmeasure.org"
 EVENT_TABLES = (
     "condition_occurrence",
     "drug_exposure",
@@ -66,7 +67,7 @@ def route(
     for name in EVENT_TABLES:
         chosen = rows.filter(pl.col("table") == name)
         columns = _COLUMNS[name]()
-        columns |= _shared(name, source.type_concept, columns)
+        columns |= _shared(name, columns)
         tables[name] = cdm.conform(name, chosen.select(**columns))
         origins.append(_origin(name, chosen))
     notes, more, lost = _notes(source, persons, links, study_days=study_days)
@@ -82,7 +83,9 @@ def _linked(events: pl.DataFrame, persons: pl.DataFrame, links: pl.DataFrame, *,
     visits = links.select(
         "visit_occurrence_id", "visit_detail_id", "visit_start", encounter="id", visit_person="person_id"
     ).unique("encounter", keep="any")
-    rows = events.join(persons, on="subject", how="left").join(visits, on="encounter", how="left")
+    rows = events.join(persons.select("subject", "person_id"), on="subject", how="left").join(
+        visits, on="encounter", how="left"
+    )
     own = pl.col("visit_person") == pl.col("person_id")
     rows = rows.with_columns(
         first=first_day("start", "start_day", study_days=study_days),
@@ -108,10 +111,10 @@ def _linked(events: pl.DataFrame, persons: pl.DataFrame, links: pl.DataFrame, *,
 
 
 def _linked_by_day(rows: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
-    """Events that name no visit get the latest one of the person that had begun and not ended on the day."""
+    """Events whose visit is not known get the latest one of the person that had begun and not ended on the day."""
     import polars as pl
 
-    loose = pl.col("encounter").is_null() & pl.col("reason").is_null()
+    loose = pl.col("visit_occurrence_id").is_null() & pl.col("reason").is_null()
     if not rows.select(loose.any()).item() or links.height == 0:
         return rows
     spans = (
@@ -170,6 +173,7 @@ def _mapped(rows: pl.DataFrame, source: Source, vocabulary: Vocabulary) -> pl.Da
     whole = pl.concat([whole, values, routes], how="horizontal").with_columns(
         table=domain.replace_strict(tables, default="observation", return_dtype=pl.String),
         unit_text=pl.coalesce("unit_code", "unit"),
+        unit_system=pl.when(pl.col("unit_code").is_not_null()).then(pl.lit(UCUM)),
     )
     whole = whole.join(_units(whole["unit_text"], vocabulary), on="unit_text", how="left")
     places = pl.when(pl.col("part") > 0).then(pl.format("#{}", "part")).otherwise(pl.lit(""))
@@ -200,12 +204,13 @@ def _origin(name: str, rows: pl.DataFrame) -> pl.DataFrame:
         "system",
         "value_system",
         "value_code",
+        "unit_system",
         "zone",
         "end_zone",
     )
 
 
-def _shared(name: str, type_concept: int, columns: dict[str, pl.Expr]) -> dict[str, pl.Expr]:
+def _shared(name: str, columns: dict[str, pl.Expr]) -> dict[str, pl.Expr]:
     """The columns every event table has, under its own names."""
     import polars as pl
 
@@ -215,7 +220,7 @@ def _shared(name: str, type_concept: int, columns: dict[str, pl.Expr]) -> dict[s
         key: pl.col("key"),
         "person_id": pl.col("person_id"),
         f"{prefix}_concept_id": pl.col("concept_id"),
-        f"{prefix}_type_concept_id": pl.lit(type_concept),
+        f"{prefix}_type_concept_id": type_concept("kind"),
         f"{prefix}_source_value": pl.col("source_value"),
         f"{prefix}_source_concept_id": pl.col("source_concept_id"),
         "provider_id": pl.col("provider_id"),
@@ -379,7 +384,7 @@ def _notes(
         note_id="key",
         note_date="first",
         note_datetime="start_time",
-        note_type_concept_id=pl.lit(source.type_concept),
+        note_type_concept_id=type_concept("kind"),
         note_class_concept_id=pl.lit(0),
         note_text="text",
         encoding_concept_id=pl.lit(0),
@@ -387,5 +392,6 @@ def _notes(
         note_source_value="label",
     )
     nothing = pl.lit(None, pl.String)
-    origin = good.with_columns(part=pl.lit(0, pl.Int32), system=nothing, value_system=nothing, value_code=nothing)
+    unknown = ("system", "value_system", "value_code", "unit_system")
+    origin = good.with_columns(pl.lit(0, pl.Int32).alias("part"), *(nothing.alias(name) for name in unknown))
     return cdm.conform("note", made), _origin("note", origin), _not_loaded(rows, good)

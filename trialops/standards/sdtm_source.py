@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from trialops.intake import partial_dates
 from trialops.intake.domains import current_rows
 from trialops.standards.omop_events import Codes, events, union
-from trialops.standards.omop_facts import CASE_REPORT_FORM
 from trialops.standards.omop_source import Source, part
 
 if TYPE_CHECKING:
@@ -82,17 +81,20 @@ ROUTES = {"CM": "CMROUTE", "EX": "EXROUTE"}
 RACES = "RACE"
 
 
-def read_sdtm(tables: Mapping[str, pl.DataFrame], terms: pl.DataFrame | None = None) -> Source:
+def read_sdtm(
+    tables: Mapping[str, pl.DataFrame], terms: pl.DataFrame | None = None, *, codes: Codes | None = None
+) -> Source:
     """Read the clean tables of a trial.
 
     Args:
         tables: By domain, with DM; study days (--DY) alone under strict de-identification, dates (--DTC) otherwise.
         terms: What medical coding found: table, variable, verbatim, status, system, code. A term gets the code when
             the table has none of its own and the coding is settled and does not depend on the day.
+        codes: Coded elements of another source that this one is to be put beside.
     """
     import polars as pl
 
-    source = Source(type_concept=CASE_REPORT_FORM)
+    source = Source(codes=codes or Codes())
     dated = any(column.endswith("DTC") for column in tables["DM"].columns)
     outcomes = []
     found = []
