@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -178,6 +179,15 @@ class Lake:
             for commit in self._open(table).history()
         ]
 
+    def tables(self) -> list[str]:
+        """Full names of all tables, in order."""
+        from trialops.stores.objects import open_store
+
+        if "://" not in self.url and not os.path.isdir(self.url):
+            return []
+        logs = (key.partition("/_delta_log/") for key in open_store(self.url).list(""))
+        return sorted({table for table, found, _ in logs if found and _NAME.match(table)})
+
     # -- validated versions ------------------------------------------------------------------------------------
 
     def mark_validated(
@@ -262,10 +272,59 @@ class Lake:
         return DeltaTable(self._uri(table), version=version)
 
     def _version_with(self, table: str, digest: str) -> int | None:
+        """The version with this content; one whose files were disposed of counts no more."""
         for commit in self.versions(table):
-            if commit["digest"] == digest:
+            if commit["digest"] == digest and not self.disposed(table, commit["version"]):
                 return int(commit["version"])
         return None
+
+    # -- disposal ----------------------------------------------------------------------------------------------
+
+    def disposed(self, table: str, version: int) -> bool:
+        """Whether the rows of a version were deleted for good, by retention or erasure."""
+        return self.objects.exists(disposal_key(table, version))
+
+    def dispose(self, table: str, version: int, note: Mapping[str, Any]) -> int:
+        """Delete the rows of one version for good; its commit stays, with its digest, so the history can be told.
+
+        Files that another version needs are kept. Reading the version afterwards is an IntegrityError.
+
+        Args:
+            table: Full name.
+            version: The version.
+            note: Why, by whom and under which certificate; kept beside the objects.
+
+        Returns:
+            Files deleted.
+        """
+        from trialops.stores.objects import open_store
+
+        key = disposal_key(table, version)
+        self.objects.put(key, json.dumps(dict(note), sort_keys=True).encode(), if_absent=True)
+        others = {
+            _file_name(uri)
+            for commit in self.versions(table)
+            if commit["version"] != version and not self.disposed(table, commit["version"])
+            for uri in self._open(table, commit["version"]).file_uris()
+        }
+        gone = {_file_name(uri) for uri in self._open(table, version).file_uris()} - others
+        files = open_store(self.url)
+        there = [f"{table}/{name}" for name in sorted(gone) if files.exists(f"{table}/{name}")]
+        for name in there:
+            files.delete(name)
+        return len(there)
+
+
+def disposal_key(table: str, version: int) -> str:
+    """Key of the note that a version's rows were deleted."""
+    return f"disposed/{table}/{version:012d}.json"
+
+
+def _file_name(uri: str) -> str:
+    from urllib.parse import unquote
+
+    name = uri.rsplit("/", 1)[-1]
+    return name if "://" in uri else unquote(name)
 
 
 def data_files(table: DeltaTable) -> list[str]:
