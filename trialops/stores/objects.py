@@ -7,6 +7,7 @@ what makes the manifest chain safe when two runs finish at once, so both backend
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,6 +37,10 @@ class ObjectStore(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove one object; no error when there is none."""
+        ...
+
+    def written(self, key: str) -> datetime | None:
+        """When an object was written, UTC; None when there is none."""
         ...
 
 
@@ -89,6 +94,16 @@ class _Obstore:
             obstore.delete(self._store, key)
         except (NotFoundError, FileNotFoundError):
             return
+
+    def written(self, key: str) -> datetime | None:
+        import obstore
+        from obstore.exceptions import NotFoundError
+
+        try:
+            found: datetime = obstore.head(self._store, key)["last_modified"]
+        except (NotFoundError, FileNotFoundError):
+            return None
+        return found
 
 
 def open_store(url: str) -> ObjectStore:
