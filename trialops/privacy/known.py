@@ -15,6 +15,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice, product
 
 from trialops.privacy.name_forms import COMMON_WORDS, NICKNAMES, STREET_FORMS
 from trialops.privacy.spans import Known, Span
@@ -26,12 +27,13 @@ _PART = re.compile(r"\d+|[^\W\d_]+")
 LONG = 8
 #: Shortest part of a name, number and address that is looked for alone.
 NAME_PART, NUMBER_PART, PLACE_PART = 2, 4, 4
+#: Most written forms of one part of an address.
+FORMS = 48
 _TITLES = frozenset(
     "dr mr mrs ms miss prof sir dame md phd jr sr ii iii iv rn do np pa the and of mx von van de la der del".split()
 )
 _INITIALS_BEFORE = re.compile(r"(?:\b[^\W\d_]\.?[ \u00a0-]{0,2}){1,3}$")
 _INITIALS_AFTER = re.compile(r"(?:,? {0,2}[A-Z]\b\.?){1,3}")
-_POSSESSIVE = frozenset({"s", "es"})
 
 
 class _Fold(dict[int, str]):
@@ -97,7 +99,9 @@ def _names(names: Iterable[str]) -> Iterable[Needle | None]:
             yield _needle(name, "NAME")
             yield _needle(" ".join(words), "NAME")
             yield _needle(" ".join([proper[-1], *proper[:-1]]), "NAME")
+            yield _needle(" ".join([*proper[1:], proper[0]]), "NAME")
             yield _needle(f"{proper[0]} {proper[-1]}", "NAME")
+            yield _needle(f"{proper[0][0]} {proper[-1]}", "NAME")
             yield _needle("".join(w[0] for w in proper[:-1]) + proper[-1], "NAME")
             yield _needle(proper[-1] + "".join(w[0] for w in proper[:-1]), "NAME")
             yield _needle(proper[0] + proper[-1][0], "NAME", exact=True)
@@ -127,14 +131,13 @@ def _addresses(addresses: Iterable[str]) -> Iterable[Needle | None]:
                     yield _needle(re.findall(r"\d+", number)[0], "LOCATION", far=False) if "-" in number else None
             if sum(map(len, letters)) >= PLACE_PART and numbers:
                 yield _needle(" ".join(letters), "LOCATION", exact=fold(" ".join(letters)) in COMMON_WORDS)
-            # "12 North Main Street" is also "12 N Main St", and "Main" with its number alone.
+            # "12 North Main Street" is also "12 N Main St", "Main St", and "Main" with or without its number.
+            choices = [(w, *STREET_FORMS.get(fold(w), ())) for w in words]
+            for form in islice(product(*choices), 1, FORMS):
+                yield _needle(" ".join(form), "LOCATION")
+                if sum(map(len, letters)) >= PLACE_PART and numbers:
+                    yield _needle(" ".join(w for w in form if not w.isdigit()), "LOCATION")
             for i, word in enumerate(words):
-                for other in STREET_FORMS.get(fold(word), ()):
-                    yield _needle(" ".join([*words[:i], other, *words[i + 1 :]]), "LOCATION")
-                    if sum(map(len, letters)) >= PLACE_PART and numbers:
-                        yield _needle(
-                            " ".join(w for w in [*words[:i], other, *words[i + 1 :]] if not w.isdigit()), "LOCATION"
-                        )
                 if fold(word) in STREET_FORMS and i >= 1 and len("".join(words[:i])) >= PLACE_PART:
                     yield _needle(" ".join(words[:i]), "LOCATION", exact=fold(" ".join(words[:i])) in COMMON_WORDS)
                     bare = [w for w in words[:i] if not w.isdigit()]
@@ -198,9 +201,10 @@ def needles(known: Known) -> tuple[Needle, ...]:
         *_days(known.dates),
     ):
         if needle is not None and len(needle.text) > 1:
-            old = found.get(needle.text)
-            if old is None or (old.exact and not needle.exact):
-                found[needle.text] = needle
+            old = found.get(needle.text, needle)
+            found[needle.text] = Needle(
+                needle.text, old.cuts | needle.cuts, old.kind, old.exact and needle.exact, old.far or needle.far
+            )
     return tuple(sorted(found.values(), key=lambda n: (-len(n.text), n.text)))
 
 
@@ -252,10 +256,12 @@ def _placed(text: str, needle: Needle, at: int, runs: list[tuple[int, int]], sta
         apart = all(s - at in needle.cuts for s in inner)
         spaced = all(b - a == 1 for a, b in runs[i : j + 1])
         gaps = all(runs[k + 1][0] - runs[k][1] <= 4 for k in range(i, j))
-        if not (apart or spaced or (needle.far and len(needle.text) >= LONG)) or not gaps:
+        if not (apart or spaced or (needle.far and len(needle.text) >= (LONG - needle.text.isdigit()))) or not gaps:
             return None
     if needle.exact and not text[start].isupper():
         return None
+    if needle.kind == "NAME" and text[end : end + 1] in ("s", "S") and not text[end + 1 : end + 2].isalnum():
+        end += 1
     return _widened(text, start, end) if needle.kind == "NAME" else Span(start, end, needle.kind, "known")
 
 

@@ -102,6 +102,10 @@ def _month_name() -> re.Pattern[str]:
     return re.compile(rf"(?i)(?<![^\W\d_])(?=[jfmasondeg])(?:{_union(_TABLES)})(?![^\W\d_])")
 
 
+#: Years that a four-digit year of a date can have.
+EARLIEST, LATEST = 1800, 2100
+
+
 @dataclass(frozen=True)
 class TextDate:
     """A date in a text.
@@ -252,6 +256,8 @@ def shift_date(text: str, found: TextDate, days: int, *, day_before_month: bool 
                 return None
     except OverflowError:
         return None
+    if not EARLIEST <= moved.year < LATEST:
+        return None
     if (
         "y" in names
         and len(next(text[a:b] for n, a, b in found.parts if n == "y")) == 2
@@ -264,7 +270,9 @@ def shift_date(text: str, found: TextDate, days: int, *, day_before_month: bool 
 def _rewrite(text: str, found: TextDate, moved: datetime.date | None, days: int, first: bool) -> str:
     out, at = "", found.start
     numbers = [text[a:b] for n, a, b in found.parts if n in ("m", "d", "a", "b")]
-    padded = not any(len(n) == 1 for n in numbers)
+    # Two digits say nothing about the width of one; beside a month's name only what is run together is filled up.
+    spelled = any(n == "mon" for n, _, _ in found.parts) and " " in text[found.start : found.end].strip()
+    padded = any(n[0] == "0" for n in numbers) or not (spelled or any(len(n) == 1 for n in numbers))
     for name, start, end in sorted(found.parts, key=lambda p: p[1]):
         old = text[start:end]
         out += text[at:start]
@@ -276,7 +284,7 @@ def _rewrite(text: str, found: TextDate, moved: datetime.date | None, days: int,
         elif name == "y":
             out += f"{moved.year:04d}" if len(old) == 4 else f"{moved.year % 100:02d}"
         elif name == "mon":
-            out += _spelled(old, moved.month, tight=start > 0 and text[start - 1].isdigit())
+            out += _spelled(old, moved.month, tight=start > 0 and (text[start - 1].isdigit() or text[start - 1] == "-"))
         elif name == "ord":
             out += _ordinal(old, moved.day)
         else:

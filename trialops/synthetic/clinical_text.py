@@ -95,6 +95,14 @@ def prose(part: str) -> list[str]:
     return sorted(s for s in found if text_names.part_of(s) == part)
 
 
+@cache
+def plain_words(part: str) -> list[str]:
+    """Plain words; one in five is kept back, so that judging has words the model has not met."""
+    lines = (text_names.FOLDER / "words.txt").read_text(encoding="utf-8").splitlines()
+    words = {w for line in lines if not line.startswith("#") for w in line.split()}
+    return sorted(w for w in words if part == "judging" or text_names.part_of(w) == part)
+
+
 class Writer:
     """Writes texts.
 
@@ -154,6 +162,8 @@ class Writer:
             return self._put(text if self.rng.random() < 0.5 else text[0].lower() + text[1:], out, at)
         if rule == "year":
             return self._put(str(self.rng.randint(1950, 2026)), out, at)
+        if rule == "salad":
+            return self._put(self._salad(), out, at)
         if rule == "mixed":
             return self._mixed(out, spans, at)
         if rule == "prose":
@@ -172,9 +182,21 @@ class Writer:
             return self._put(text.upper() if rule.isupper() else text[0].upper() + text[1:], out, at)
         return self._expand(self.rng.choice(self.rules[rule]), out, spans, at)
 
+    def _salad(self) -> str:
+        """Plain words in no order: what they are does not depend on what stands beside them."""
+        words = self.rng.choices(plain_words(self.part), k=self.rng.randint(3, 9))
+        case = self.rng.random()
+        if case < 0.6:
+            words[0] = words[0].capitalize()
+        elif case < 0.72:
+            words = [w.capitalize() for w in words[:4]]
+        return " ".join(words) + self.rng.choice([".", ".", "", ":", "?", ",", "!"])
+
     def _mixed(self, out: list[str], spans: list[tuple[int, int, str]], at: list[int]) -> None:
         """A plain sentence with identifiers in places where nothing announces them."""
-        words = self.rng.choice(prose(self.part) if self.rng.random() < 0.6 else diagnoses(self.part)).split(" ")
+        source = self.rng.random()
+        text = self._salad() if source < 0.4 else self.rng.choice((prose if source < 0.75 else diagnoses)(self.part))
+        words = text.split(" ")
         for _ in range(self.rng.randint(1, 2)):
             slot = self.rng.choice(
                 ("NAME", "NAME", "FIRST", "LAST", "CITY", "CITY", "COUNTRY", "ORG", "COMPANY", "DATE", "ID", "PHONE")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections import Counter
 from functools import cache
 
 import numpy as np
 import pytest
 
-from tests.support.phi_searcher import day_left, number_left, phrase_left, words_left
+from tests.support.phi_searcher import MONTHS, day_left, number_left, phrase_left, words_left
 from trialops.privacy.spans import Known
 from trialops.privacy.text import TextDeidentifier
 from trialops.synthetic.notes import EPOCH, write_notes
@@ -26,6 +27,12 @@ def of(who: Subject) -> Known:
     """What the structured record of a subject says."""
     address = f"{who.street}, {who.city}, {who.state} {who.postal}"
     return Known((f"{who.first} {who.last}",), (address,), (who.phone,), (who.email,), (who.mrn,), who.dates)
+
+
+def bare(text: str) -> str:
+    """Without what one date does not tell about the next: 10/12 how the ninth is written, May how April is."""
+    text = re.sub(r"(?<!\d)0(?=\d)", "", text)
+    return re.sub(rf"(?i)\b({'|'.join(m[:3] for m in MONTHS)})[a-z]*", r"\1", text)
 
 
 @cache
@@ -104,8 +111,8 @@ def test_every_date_moves_by_the_offset_in_the_form_it_has() -> None:
     texts, known = [note.text for _, note, _ in originals], [of(who) for who, _, _ in originals]
     total = 0
     for text, (_, _, dates) in zip(TextDeidentifier("limited").scrub(texts, known, [OFFSET] * 400), twins, strict=True):
-        at = 0
-        for date in dates:
+        at, text = 0, bare(text)
+        for date in map(bare, dates):
             at = text.find(date, at)
             assert at >= 0, (
                 f"form {''.join('9' if c.isdigit() else 'a' if c.isalpha() else c for c in date)} was not shifted"
