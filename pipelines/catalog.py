@@ -50,6 +50,8 @@ class Entry:
 
 INCOMING = "/data/incoming/sdtm"
 """Where the cluster mounts what sites have delivered."""
+INCOMING_FHIR = "/data/incoming/fhir"
+"""Where it mounts FHIR bundles, NDJSON and bulk exports."""
 INCOMING_EXTERNAL = "/data/incoming/external"
 """Where it mounts what laboratories, imaging sites and sequencing centres deliver."""
 
@@ -79,6 +81,40 @@ CATALOG: tuple[Entry, ...] = (
             ("source", "Folder of SDTM transport files that the corrections are about."),
             ("corrections", "CSV file of corrections, or a folder of them."),
             ("apply", "Apply what was accepted; without it the run is a dry run."),
+        ),
+    ),
+    Entry(
+        name="data_standardization",
+        title="Data standardization",
+        category="data_quality",
+        module="pipelines.data_quality.data_standardization",
+        schedule="0 4 * * *",
+        triggers=(),
+        owner="data engineer",
+        alert_policy="data",
+        parameters=(
+            ("source", "Folder of SDTM transport files, one per domain."),
+            ("fhir", "Folder of FHIR bundles or NDJSON files, or the base URL of a FHIR server."),
+            ("vocabulary", "Folder of an Athena vocabulary download; empty: every code is concept 0."),
+            ("dictionaries", "Folder of LOINC, ICD-10-CM, MedDRA and WHODrug; empty: what was imported or ships."),
+        ),
+        arguments=(("source", INCOMING), ("fhir", INCOMING_FHIR)),
+    ),
+    Entry(
+        name="data_export",
+        title="Data export",
+        category="integration",
+        module="pipelines.integration.data_export",
+        schedule=None,
+        triggers=(),
+        owner="data steward",
+        alert_policy="data",
+        parameters=(
+            ("what", "submission, research or partner."),
+            ("purpose", "Why, in a sentence; it goes into the audit trail."),
+            ("source", "Submission: folder of SDTM transport files."),
+            ("target", "Folder of the submission, URL of the research database, or folder for a copy of the package."),
+            ("agreement", "Partner: YAML file of the data-use agreement."),
         ),
     ),
     Entry(

@@ -287,6 +287,7 @@ COMMANDS = (
     ("cli_cluster", "submit"),
     ("cli_coding", "coding"),
     ("cli_corrections", "corrections"),
+    ("cli_export", "export"),
     ("cli_governance", "audit"),
     ("cli_labs", "labs"),
     ("cli_release", "approve"),

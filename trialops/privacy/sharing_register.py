@@ -118,7 +118,8 @@ class ShareRegister:
                 raise TrialOpsError("The package is registered already", where=f"share {share}")
             values = (agreement.id, agreement.recipient, agreement.expires.isoformat())
             self._event(connection, share, "issue", values, agreement.purpose, detail, run_id)
-        self._audit("share.issue", share, agreement.purpose, detail, run_id)
+        digests = {k: v for k, v in detail.items() if k not in ("agreement_text", "snapshot")}
+        self._audit("share.issue", share, agreement.purpose, {"recipient": agreement.recipient, **digests}, run_id)
 
     def package(self, share: str) -> bytes:
         """The package as it was issued."""

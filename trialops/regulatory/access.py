@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from trialops.stores.context import Step
 
 SHORTEST_PURPOSE = 10
+KINDS = {"submission": "regulatory_submission", "research": "research_database", "partner": "partner_sharing"}
+"""What a person asks for, and the name its access rule has."""
 
 
 @dataclass(frozen=True)
@@ -49,3 +51,18 @@ def authorise(run: Step, export: str, purpose: str) -> Grant:
             fix=f"Roles that may: {', '.join(allowed['roles'])}; state the purpose with --set purpose=...",
         )
     return Grant(export, role, why, allowed["reads"])
+
+
+def admit(run: Step, what: str, purpose: str) -> Grant:
+    """Allow or refuse an export by the name a person gives it.
+
+    Raises:
+        TrialOpsError: There is no such export, or as `authorise`.
+    """
+    if what not in KINDS:
+        raise TrialOpsError(
+            f"There is no export called {what!r}", where="what", fix=f"Use one of {', '.join(sorted(KINDS))}."
+        )
+    grant = authorise(run, KINDS[what], purpose)
+    run.metrics |= {"export": grant.export, "role": grant.role}
+    return grant

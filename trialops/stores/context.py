@@ -190,6 +190,13 @@ class Step:
         self.audit("data.read", table, snapshot.digest, tables=_brief(snapshot))
         return frame
 
+    def read_snapshot(self, label: str, snapshot: Snapshot) -> dict[str, pl.DataFrame]:
+        """Tables at exact versions that no artifact names: a validated snapshot, or what an export was made of."""
+        frames = {name: self.lake.read(ref) for name, ref in snapshot.tables.items()}
+        self.inputs.append({"artifact": label, "record": "", **snapshot.as_dict()})
+        self.audit("data.read", label, snapshot.digest, tables=_brief(snapshot))
+        return frames
+
     def write_named(self, table: str, frame: pl.DataFrame) -> TableRef:
         """Write a table that outlives runs, under its full name; no artifact names it, the step's record does."""
         from trialops.stores.refs import Snapshot

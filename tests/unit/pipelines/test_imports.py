@@ -20,7 +20,9 @@ ALLOWED = {
 COMMAND_LINE = {
     "pipelines/cli.py",
     "pipelines/cli_cluster.py",
+    "pipelines/cli_export.py",
     "pipelines/cli_governance.py",
+    "pipelines/cli_labs.py",
     "pipelines/cli_release.py",
     "pipelines/reference.py",
 }
