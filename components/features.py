@@ -19,10 +19,11 @@ def build_features(validated: Input[Dataset], features: Output[Dataset], report:
     """
     from trialops.features.page import features_page
     from trialops.features.views import feature_views
+    from trialops.privacy.permission import unrestricted
     from trialops.stores import step
 
     with step("build-features") as run:
-        views = feature_views(run.read(validated), progress=run.progress)
+        views = feature_views(unrestricted(run.read(validated), run), progress=run.progress)
         snapshot = run.write(features, views, zone="features")
         run.metrics |= {"rows": snapshot.rows, "views": len(views)}
         run.show(report, features_page(views))
@@ -54,11 +55,13 @@ def build_training_set(
     from trialops.features.assembly import assemble
     from trialops.features.page import training_page
     from trialops.models.task import load_task
+    from trialops.privacy.permission import unrestricted
     from trialops.stores import step
 
     with step("build-training-set", task=task, seed=seed) as run:
         loaded = load_task(task)
-        assembled = assemble(run.read(validated), run.read(features), loaded, run, seed=seed)
+        tables = unrestricted(run.read(validated), run)
+        assembled = assemble(tables, run.read(features), loaded, run, seed=seed)
         run.write_table(training, assembled.training, table=f"training/{task}")
         run.metrics |= {
             "subjects": assembled.training.height,

@@ -154,3 +154,55 @@ def check_consent(
         )
         run.show(report, consent_page(result, purpose=purpose, at=when, policy=version))
     return result.denied
+
+
+@component
+def apply_retention(
+    certificate: Output[Artifact],
+    report: Output[HTML],
+    dry_run: bool = True,
+    today: str = "",
+) -> int:
+    """Find the records whose retention has ended, and dispose of them unless it is a dry run.
+
+    Args:
+        certificate: What was disposed of and what is due, signed where something went.
+        report: By class: kept, held, in use, due; holds and milestones.
+        dry_run: Look only.
+        today: Day to judge by, ISO 8601; empty is today.
+
+    Returns:
+        Records that are due, or were disposed of.
+    """
+    from trialops.privacy.retention_run import run_retention
+    from trialops.stores import step
+
+    with step("apply-retention", dry_run=dry_run, today=today) as run:
+        done = run_retention(run, dry_run=dry_run, today=today)
+        run.write_json(certificate, done.document)
+        run.metrics |= {"due": done.due, "disposed": done.disposed}
+        run.show(report, done.page)
+    return int(done.due)
+
+
+@component
+def erase_subjects(certificates: Output[Artifact], report: Output[HTML], rotate_master: bool = False) -> int:
+    """Carry out the open requests for erasure and restriction.
+
+    Args:
+        certificates: Certificate of each request carried out.
+        report: Decision by place, what was destroyed, models trained on the subjects.
+        rotate_master: Replace the master key afterwards, so that old copies of the keyring open nothing destroyed.
+
+    Returns:
+        Requests carried out.
+    """
+    from trialops.privacy.erasure_run import run_erasures
+    from trialops.stores import step
+
+    with step("erase-subjects", rotate_master=rotate_master) as run:
+        done = run_erasures(run, rotate_master=rotate_master)
+        run.write_json(certificates, done.document)
+        run.metrics |= {"executed": done.executed, "open": done.open}
+        run.show(report, done.page)
+    return int(done.executed)

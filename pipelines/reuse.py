@@ -21,6 +21,7 @@ from kfp import dsl
 from kfp.local.cache import LocalCache
 
 from pipelines.runs import now, write_json
+from trialops.stores.lake import disposal_key
 
 # Variables that name a place or a person, not something a result depends on.
 _NOT_PART_OF_A_RESULT = {
@@ -170,6 +171,8 @@ class StepCache(LocalCache):
                 return None
             if self.lake is not None and any(not (self.lake / table).is_dir() for table in entry["tables"]):
                 return None
+            if any(self._disposed(version) for version in entry.get("versions", [])):
+                return None
             outputs: dict[str, Any] = _outputs(entry["outputs"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -185,6 +188,8 @@ class StepCache(LocalCache):
         tables = {
             table for item in artifacts for table in str((item.metadata or {}).get("table", "")).split(", ") if table
         }
+        named = [str((item.metadata or {}).get("version", "")) for item in artifacts]
+        versions = {version for text in named for version in text.split(", ") if version}
         task = self.current
         write_json(
             self._entry(key),
@@ -198,8 +203,14 @@ class StepCache(LocalCache):
                 # An artifact of metadata alone (metrics) never had a file; one that had a file must keep it.
                 "files": sorted({item.uri for item in artifacts if item.uri and os.path.exists(item.uri)}),
                 "tables": sorted(tables),
+                "versions": sorted(versions),
             },
         )
+
+    def _disposed(self, version: str) -> bool:
+        """Whether the rows of "table@version" were deleted by retention or erasure; they have to be made again."""
+        table, found, number = version.rpartition("@")
+        return bool(found) and number.isdigit() and (self.root.parent / disposal_key(table, int(number))).exists()
 
     def _entry(self, key: str) -> Path:
         return self.root / key[:2] / f"{key}.json"

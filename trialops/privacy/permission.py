@@ -56,3 +56,19 @@ def not_permitted(
         )
         made[kind] = dict(frame.select("id", reason=reason).drop_nulls("reason").iter_rows())
     return made
+
+
+def unrestricted(tables: Mapping[str, pl.DataFrame], run: Step) -> dict[str, pl.DataFrame]:
+    """Clean tables without the rows of subjects whose processing is restricted; for what is not the trial's own duty.
+
+    Args:
+        tables: Clean SDTM tables.
+        run: The step, for the register of restrictions.
+    """
+    import polars as pl
+
+    held = sorted(restricted(run.engine, run.settings.study))
+    if not held:
+        return dict(tables)
+    keep = ~pl.col("USUBJID").is_in(held).fill_null(False)
+    return {name: frame.filter(keep) if "USUBJID" in frame.columns else frame for name, frame in tables.items()}

@@ -354,6 +354,48 @@ class Vault:
                 connection.execute(table.insert(), rows)
         return len(rows)
 
+    def forget(self, pseudonyms: Mapping[str, Sequence[str]], *, reason: str, actor: str, engine: Engine) -> int:
+        """Make some pseudonyms' identities unreadable for good, in copies of the database too.
+
+        Their links are deleted; all others are sealed again under a new key, and the keys before it are destroyed: a
+        link in an old copy then opens for nobody.
+
+        Args:
+            pseudonyms: Kind -> pseudonyms of the vault's study.
+            reason: Why; not empty.
+            actor: Who; not empty.
+            engine: Database that holds the links and the audit trail.
+
+        Returns:
+            Links deleted.
+        """
+        import sqlalchemy as sa
+
+        from trialops.stores.tables import pseudonym_links as table
+
+        _require(reason=reason, actor=actor)
+        before = [key.version for key in self.key_records() if key.purpose == LINKS and key.state != "destroyed"]
+        self.rotate(LINKS)
+        deleted = 0
+        with writing(engine) as connection:
+            for kind, names in sorted(pseudonyms.items()):
+                for start in range(0, len(names), _CHUNK):
+                    chosen = table.c.pseudonym.in_(list(names[start : start + _CHUNK]))
+                    where = sa.and_(table.c.study == self.study, table.c.kind == kind, chosen)
+                    deleted += connection.execute(table.delete().where(where)).rowcount
+            for row in connection.execute(
+                sa.select(table.c.study, table.c.kind, table.c.pseudonym, table.c.sealed)
+            ).all():
+                link = _link(row.study, row.kind, row.pseudonym)
+                again = self.encrypt(LINKS, self.decrypt(row.sealed, link), link)
+                where = sa.and_(
+                    table.c.study == row.study, table.c.kind == row.kind, table.c.pseudonym == row.pseudonym
+                )
+                connection.execute(table.update().where(where).values(sealed=again))
+        for version in before:
+            self.destroy(LINKS, version, reason=reason, actor=actor, engine=engine)
+        return deleted
+
     def reidentify(
         self,
         kind: str,
