@@ -21,6 +21,7 @@ def ingest_sdtm(source: str, raw: Output[Dataset], quarantine: Output[Dataset], 
     from pathlib import Path
 
     from trialops.intake.domains import file_labels
+    from trialops.intake.delivery import find_kind
     from trialops.intake.page import intake_page
     from trialops.intake.sdtm import delivery_digest, read_folder
     from trialops.quality.correction.register import Register, is_applied, reading_digest, with_corrections
@@ -72,7 +73,7 @@ def ingest_hl7(
     from trialops.intake.hl7_orders import REQUISITIONS, read_requisitions
     from trialops.intake.hl7_page import lab_page
     from trialops.intake.lab_inbox import LabInbox
-    from trialops.intake.subjects import known_subjects
+    from trialops.intake.subjects import known_subjects, remember_waiting
     from trialops.stores import step
     from trialops.stores.memo import recall, remember
     from trialops.stores.study import bound_study
@@ -97,6 +98,7 @@ def ingest_hl7(
                 progress=run.progress,
             )
             lab_history.release(run, intake, outputs, [f.path for f in files])
+            remember_waiting(run, subjects)
             run.show(report, lab_page(intake))
             # Under the history as it is now: the same delivery again finds it so.
             history = lab_history.keep(run, intake.statements)
@@ -106,42 +108,48 @@ def ingest_hl7(
 
 @component
 def ingest_fhir(
-    source: str, raw: Output[Dataset], quarantine: Output[Dataset], report: Output[HTML], since: str = ""
+    source: str,
+    raw: Output[Dataset],
+    quarantine: Output[Dataset],
+    report: Output[HTML],
+    since: str = "",
+    server: str = "",
 ) -> int:
-    """Read FHIR R4 bundles, NDJSON or a server; merge with what is held, encrypted, and count every item.
+    """Read FHIR R4 bundles, NDJSON and a server; merge with what is held, encrypted, and count every item.
 
     Args:
-        source: Folder with bundles, NDJSON files or a bulk export; or the base URL of a FHIR server (with /$export at
-            its end for a bulk export).
+        source: Folder with bundles, NDJSON files or a bulk export, or with fhir/ below it; or the URL of a server.
         raw: Everything held now: current resources by type, sealed by the vault.
         quarantine: Items that cannot be used: reason, file, item; never their values.
         report: What was read, loaded, quarantined and ignored, document by document.
         since: For a server: FHIR instant to ask from; empty: where the last complete pull began; "all": everything.
+        server: Base URL of a FHIR server that is asked too, with /$export at its end for a bulk export; empty:
+            FHIR_ENDPOINT where that is set; "none": no server.
 
     Returns:
         Number of quarantined items.
     """
-    from pathlib import Path
-
-    from trialops.intake.fhir_intake import ingest_folder, ingest_server, is_server, made_from, open_zone
+    from trialops.intake.fhir_intake import ingest, made_from, open_zone, sources
     from trialops.intake.fhir_page import fhir_page
     from trialops.stores import step
     from trialops.stores.memo import recall, remember
 
-    with step("ingest-fhir", source=source, since=since) as run:
+    with step("ingest-fhir", source=source, since=since, server=server) as run:
         outputs = {"raw": raw, "quarantine": quarantine, "report": report}
-        server = is_server(source)
-        if server or not recall(run, made_from(source, open_zone(run).held()), outputs):
-            done = ingest_server(run, source, since) if server else ingest_folder(run, Path(source))
+        folder, url = sources(run, source, server)
+        # A server is always asked; a folder only where it, or what is held, is other than the last time.
+        known = bool(folder and not url) and recall(run, made_from(folder, open_zone(run).held()), outputs)
+        if not known:
+            done = ingest(run, folder, url, since)
             run.write_json(raw, done.held.document())
             run.audit("data.seal", "raw", done.held.digest, state=done.held.seq)
             run.write_table(quarantine, done.intake.quarantine, table="quarantine/fhir")
             counts = {name: done.intake.total(name) for name in ("read", "loaded", "quarantined", "ignored")}
             run.metrics |= {**counts, "deletions": done.intake.total("deletions"), "state": done.held.seq}
             run.show(report, fhir_page(done.intake, done.held, source=done.source, notes=done.notes))
-            if not server:
+            if folder and not url:
                 # Under the state it led to: the same folder, looked at again, changes nothing.
-                remember(run, made_from(source, done.held), outputs)
+                remember(run, made_from(folder, done.held), outputs)
     return int(run.metrics["quarantined"])
 
 
@@ -172,7 +180,7 @@ def ingest_dicom(
 
     from trialops.intake import dicom_intake, external
     from trialops.intake.dicom_page import dicom_page
-    from trialops.intake.subjects import known_subjects
+    from trialops.intake.subjects import known_subjects, remember_waiting
     from trialops.privacy.dicom_deidentify import Treatment
     from trialops.stores import step
     from trialops.stores.memo import recall, remember
@@ -191,6 +199,7 @@ def ingest_dicom(
                 files, subjects, run.vault, run.objects, treatment, before=before, progress=run.progress
             )
             external.keep_files(run, files)
+            remember_waiting(run, subjects)
             run.write_table(instances, intake.instances, table="imaging/instances")
             run.write_table(quarantine, intake.quarantine, table="quarantine/imaging")
             run.write_table(unmatched, intake.unmatched, table="imaging/unmatched")
@@ -233,7 +242,7 @@ def ingest_vcf(
     from pathlib import Path
 
     from trialops.intake import external, vcf_intake
-    from trialops.intake.subjects import known_subjects
+    from trialops.intake.subjects import known_subjects, remember_waiting
     from trialops.intake.vcf_page import vcf_page
     from trialops.stores import step
     from trialops.stores.memo import recall, remember
@@ -260,6 +269,7 @@ def ingest_vcf(
             )
             for file in files:
                 vcf_intake.store(file.path, run.vault, run.objects, f"raw/{run.vault.id}/vcf", "raw")
+            remember_waiting(run, subjects)
             run.write(variants, {"files": intake.files, "samples": intake.samples}, zone="controlled")
             run.write_table(quarantine, intake.quarantine, table="quarantine/genomes")
             run.write_table(unmatched, intake.unmatched, table="controlled/unmatched")
@@ -273,3 +283,28 @@ def ingest_vcf(
             held = vcf_intake.digest_of(intake.files)
             remember(run, external.delivery_digest(files, *facts, held), outputs)
     return int(run.metrics["quarantined"])
+
+
+@component
+def find_delivery(source: str, kind: str, server: str = "") -> str:
+    """Whether a delivery holds a kind of data.
+
+    Args:
+        source: Folder of the delivery.
+        kind: sdtm, fhir or hl7.
+        server: For fhir: base URL of a server; empty: FHIR_ENDPOINT where that is set; "none": no server.
+
+    Returns:
+        "yes" or "no".
+    """
+    from pathlib import Path
+
+    from trialops.intake.delivery import find_kind
+    from trialops.stores import step
+
+    with step(f"find-{kind}", source=source, server=server) as run:
+        there = find_kind(Path(source), kind) is not None
+        if kind == "fhir" and server != "none":
+            there = there or bool(server or run.settings.fhir_endpoint)
+        run.metrics |= {"found": there}
+    return "yes" if there else "no"

@@ -174,7 +174,7 @@ def _one(
     who = identifiers(read)
     match = subjects.match(who, _text(read, "PatientSex").upper())
     if match.reason:
-        found.queue[subjects.queue_id(*who[0]) if who else "", match.reason] += 1
+        found.queue[subjects.enqueue(*who[0]) if who else "", match.reason] += 1
         raise DicomError(match.reason, WORDS[match.reason], "00100020")
     pseudonym = vault.pseudonym("subject", match.subject)
     try:

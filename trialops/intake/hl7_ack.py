@@ -81,8 +81,12 @@ def acknowledge(to: Header, errors: Sequence[Hl7Error] = (), *, at: str = "") ->
     own = hashlib.sha256(f"{control}/{code}/{at}".encode()).hexdigest()[:20].upper()
     component = d.component
     event = to.get(9).split(component)
-    kind = component.join(("ACK", event[1], "ACK") if len(event) > 1 and event[1].isalnum() else ("ACK",))
     version = to.get(12).split(component)[0] or "2.5.1"
+    # Version 2.3 has no message structure in MSH-9.
+    parts = (
+        ("ACK", event[1], "ACK")[: 2 if version == "2.3" else 3] if len(event) > 1 and event[1].isalnum() else ("ACK",)
+    )
+    kind = component.join(parts)
     processing = to.get(11).split(component)[0] or "P"
     msh = (
         f"MSH{d.field}{d.encoding}", _safe(to.get(5), d), _safe(to.get(6), d), _safe(to.get(3), d), _safe(to.get(4), d),

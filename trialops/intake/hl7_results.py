@@ -245,7 +245,7 @@ def _unmatched(disposed: pl.DataFrame, subjects: Subjects) -> pl.DataFrame:
         .sort("FIRST", "IDENTIFIERS", "REASON")
     )
     pairs = [pairs_of(i) for i in grouped["IDENTIFIERS"]]
-    queue = [subjects.queue_id(*p[0]) if p else "" for p in pairs]
+    queue = [subjects.enqueue(*p[0]) if p else "" for p in pairs]
     return grouped.select(
         pl.Series("QUEUE", queue, dtype=pl.String), "REASON", "IDENTIFIERS", "RESULTS", "MESSAGES", "FIRST", "LAST"
     )

@@ -62,6 +62,7 @@ class Subjects:
         sexes: SEX by pseudonym of USUBJID (or by USUBJID itself where de-identification is off).
         crosswalk: (identifier, authority) to USUBJID; an empty authority stands for every authority.
         decisions: Pseudonym of (identifier, authority) to USUBJID, as decided by people.
+        waiting: What was queued: authority and identifier, NUL between them, to queue id.
         vault: Gives the pseudonyms.
     """
 
@@ -69,6 +70,7 @@ class Subjects:
     sexes: Mapping[str, str] = field(default_factory=dict)
     crosswalk: Mapping[tuple[str, str], str] = field(default_factory=dict)
     decisions: Mapping[str, str] = field(default_factory=dict)
+    waiting: dict[str, str] = field(default_factory=dict)
 
     def known(self, usubjid: str) -> bool:
         """Whether it is a subject of the trial."""
@@ -87,6 +89,12 @@ class Subjects:
     def queue_id(self, identifier: str, authority: str) -> str:
         """What an unmatched identifier is called in the queue: a pseudonym, so that it may be shown."""
         return self.vault.pseudonym(IDENTIFIER, f"{authority}\0{identifier}")
+
+    def enqueue(self, identifier: str, authority: str) -> str:
+        """The queue id of an identifier that waits; noted, so that a person may learn it with a reason."""
+        name = self.queue_id(identifier, authority)
+        self.waiting[f"{authority}\0{identifier}"] = name
+        return name
 
     def match(self, identifiers: Iterable[tuple[str, str]], sex: str = "") -> Match:
         """The subject that (identifier, authority) pairs name.
@@ -151,6 +159,12 @@ def known_subjects(run: Step, folder: Path) -> Subjects:
     return load_subjects(
         run.vault, run.objects, clean_dm=run.read_latest("clean/dm"), crosswalk=folder / CROSSWALK
     )  # fmt: skip
+
+
+def remember_waiting(run: Step, subjects: Subjects) -> None:
+    """Keep which identifier stands behind a queue id, encrypted: whoever decides must be able to see it."""
+    if subjects.waiting:
+        run.vault.remember(IDENTIFIER, subjects.waiting, engine=run.engine)
 
 
 def _crosswalk(path: Path) -> dict[tuple[str, str], str]:

@@ -241,7 +241,7 @@ def _match(samples: tuple[str, ...], subjects: Subjects, found: _Found) -> dict[
     for sample in samples:
         match = subjects.match([(sample, "")])
         if match.reason:
-            found.queue[subjects.queue_id(sample, ""), match.reason] += 1
+            found.queue[subjects.enqueue(sample, ""), match.reason] += 1
             reasons[match.reason] += 1
         who[sample] = match.subject
     if reasons:
