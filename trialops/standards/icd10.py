@@ -253,7 +253,8 @@ def _described_terms() -> tuple[list[str], TermIndex]:
     for code in library.get_all_codes(True):
         if library.is_leaf(code) and not library.is_chapter_or_block(code):
             own = [library.get_description(code), *library.get_inclusion_term(code), *library.get_includes(code)]
-            for term in dict.fromkeys(t for text in map(str, own) for t in (text, re.sub(r"\s*\([^)]*\)", "", text))):
+            bare = [re.sub(r"\s*\([^)]*\)", "", text) for text in own if "(" in text]
+            for term in dict.fromkeys([*own, *bare]):
                 codes.append(str(code))
                 terms.append(term)
     return codes, TermIndex(terms)

@@ -37,8 +37,9 @@ class Match:
 
 def normalised(text: str) -> str:
     """A text without accents, case, punctuation and repeated blanks."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
-    return " ".join(_WORD.findall(plain))
+    if not text.isascii():
+        text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return " ".join(_WORD.findall(text.lower()))
 
 
 @lru_cache(maxsize=200_000)
@@ -69,12 +70,13 @@ class TermIndex:
     def __init__(self, terms: Sequence[str], synonyms: Mapping[str, str] | None = None) -> None:
         self._synonyms = dict(synonyms or {})
         self._longest = max((len(key.split()) for key in self._synonyms), default=0)
-        self._tokens = [self.tokens(term) for term in terms]
+        plain = [normalised(term) for term in terms]
+        self._tokens = [self._told(text) for text in plain]
         self._exact: dict[str, list[int]] = defaultdict(list)
         self._bags: dict[tuple[str, ...], list[int]] = defaultdict(list)
         self._postings: dict[str, list[int]] = defaultdict(list)
-        for index, (term, tokens) in enumerate(zip(terms, self._tokens, strict=True)):
-            self._exact[normalised(term)].append(index)
+        for index, (text, tokens) in enumerate(zip(plain, self._tokens, strict=True)):
+            self._exact[text].append(index)
             self._bags[tuple(sorted(tokens))].append(index)
             for token in set(tokens):
                 self._postings[token].append(index)
@@ -91,7 +93,12 @@ class TermIndex:
 
     def tokens(self, text: str) -> tuple[str, ...]:
         """Tokens of a text that tell something, synonyms replaced."""
-        words = normalised(text).split()
+        return self._told(normalised(text))
+
+    def _told(self, plain: str) -> tuple[str, ...]:
+        words = plain.split()
+        if not self._synonyms:
+            return tuple(word for word in words if word not in _STOP) or tuple(words)
         out: list[str] = []
         i = 0
         while i < len(words):
