@@ -55,6 +55,9 @@ INCOMING_FHIR = "/data/incoming/fhir"
 INCOMING_EXTERNAL = "/data/incoming/external"
 """Where it mounts what laboratories, imaging sites and sequencing centres deliver."""
 
+DELIVERIES = "/data/incoming"
+"""Where they lie together, a folder for each kind."""
+
 CATALOG: tuple[Entry, ...] = (
     Entry(
         name="data_pipeline",
@@ -67,6 +70,24 @@ CATALOG: tuple[Entry, ...] = (
         alert_policy="data",
         parameters=(("source", "Folder of SDTM transport files, one per domain."),),
         arguments=(("source", INCOMING),),
+    ),
+    Entry(
+        name="patient_data_ingestion",
+        title="Patient data ingestion",
+        category="clinical_data",
+        module="pipelines.clinical_data.patient_data_ingestion",
+        schedule="0 * * * *",
+        triggers=("new file",),
+        owner="data engineer",
+        alert_policy="data",
+        parameters=(
+            ("source", "Folder with sdtm/, fhir/ and hl7/ below it; any may be missing."),
+            ("server", "Base URL of a FHIR server to ask too; empty is FHIR_ENDPOINT, none is no server."),
+            ("since", "FHIR instant to ask the server from; empty is where the last complete pull began."),
+            ("purpose", "Purpose of use that the patients' FHIR Consents are asked for."),
+            ("at", "Day of the use for consent; empty is today."),
+        ),
+        arguments=(("source", DELIVERIES),),
     ),
     Entry(
         name="data_correction",

@@ -51,6 +51,7 @@ PROVENANCE = {
     "source_id": "String",
     "part": "Int32",
     "system": "String",
+    "code": "String",
     "value_system": "String",
     "value_code": "String",
     "unit_system": "String",
@@ -58,7 +59,7 @@ PROVENANCE = {
     "end_zone": "String",
 }
 """Columns of the provenance: which resource or row each OMOP row came from, and what the model has no field for: the
-code systems of its codes and the time zones of its start and end."""
+codes with their systems and the time zones of its start and end."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,11 @@ class Cdm:
         schema = {"table": pl.String, "rows": pl.Int64, "mapped": pl.Int64}
         return pl.DataFrame(rows, schema=schema, orient="row")
 
+    def unmapped_rows(self) -> int:
+        """Rows of events and visits whose concept is 0."""
+        rates = self.mapping_rates()
+        return int(rates["rows"].sum()) - int(rates["mapped"].sum())
+
     def unmapped(self, most: int = 20) -> pl.DataFrame:
         """The codes that are concept 0 most often: table, system, code, rows.
 
@@ -132,20 +138,13 @@ class Cdm:
         found = []
         for name in EVENT_TABLES:
             frame, key = self.tables[name], cdm.table(name).primary_key or ""
-            zero = frame.filter(pl.col(concept_field(name)) == 0).select(
-                pl.col(key).alias("row_id"),
-                pl.col(f"{concept_field(name)[: -len('_concept_id')]}_source_value").alias("code"),
+            zero = frame.filter(pl.col(concept_field(name)) == 0).select(row_id=key)
+            origin = self.provenance.filter(pl.col("table") == name).select("row_id", "system", "code")
+            rows = zero.join(origin, on="row_id", how="left").with_columns(
+                code=pl.coalesce("code", pl.lit("(text without a code)"))
             )
-            origin = self.provenance.filter(pl.col("table") == name).select("row_id", "system")
-            rows = zero.join(origin, on="row_id", how="left")
-            rows = rows.with_columns(
-                code=pl.when(pl.col("system").is_not_null()).then("code").otherwise(pl.lit("(text without a code)"))
-            )
-            found.append(
-                rows.group_by("system", "code")
-                .agg(rows=pl.len().cast(pl.Int64))
-                .select(pl.lit(name).alias("table"), pl.col("system").fill_null(""), "code", "rows")
-            )
+            counted = rows.group_by("system", "code").agg(rows=pl.len().cast(pl.Int64))
+            found.append(counted.select(pl.lit(name).alias("table"), pl.col("system").fill_null(""), "code", "rows"))
         whole = pl.concat(found)
         return whole.sort("rows", "table", "system", "code", descending=[True, False, False, False]).head(most)
 

@@ -175,8 +175,8 @@ class Codes:
         else one of a system that OMOP names; else the first.
 
         Returns:
-            key, n, concept_id, domain_id, source_concept_id, value_concept_id, source_value, system, code, coded
-            (whether it has any code): one row per key and target, keys without gaps from 0.
+            key, n, concept_id, domain_id, source_concept_id, value_concept_id, source_value, text, system, code: one
+            row per key and target, keys without gaps from 0.
         """
         import polars as pl
 
@@ -213,7 +213,7 @@ class Codes:
             source_concept_id=pl.col("source_concept_id").fill_null(0),
             value_concept_id="value_concept_id",
             source_value=pl.coalesce("code", "text", "display").str.head(50),
+            text="text",
             system="system",
             code="code",
-            coded=pl.col("code").is_not_null(),
         )

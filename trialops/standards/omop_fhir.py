@@ -110,17 +110,18 @@ class _Names:
     def code(self, row: Mapping[str, Any], field: str) -> Resource:
         """A CodeableConcept: the source code, and the standard concept beside it where that is another."""
         value, system = row[f"{field}_source_value"], row["system"]
+        given = row["code"]
         codings = []
         source = self.concepts.get(row[f"{field}_source_concept_id"] or 0)
         if source is not None and source[0]:
             codings.append({"system": source[0], "code": source[1], "display": source[2]})
-        elif system and value:
-            codings.append({"system": system, "code": value})
+        elif given:
+            codings.append(_clean({"system": system, "code": given}))
         standard = self.concepts.get(row[f"{field}_concept_id"] or 0)
         if standard is not None and standard[0] and all(c["code"] != standard[1] for c in codings):
             codings.append({"system": standard[0], "code": standard[1], "display": standard[2]})
         if codings:
-            return {"coding": codings}
+            return _clean({"coding": codings, "text": value if value != given else None})
         return {"text": value or "unknown"}
 
 

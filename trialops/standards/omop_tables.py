@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from trialops.standards import cdm
 from trialops.standards.omop_dates import first_day, last_day, moment, zone
-from trialops.standards.omop_facts import facts, type_concept
+from trialops.standards.omop_facts import SDTM_KINDS, facts, type_concept
 from trialops.standards.omop_ids import keys, keys_of
 from trialops.standards.omop_people import NO_DATE, NO_PERSON
 from trialops.standards.omop_source import Source, part
@@ -154,7 +154,9 @@ def _mapped(rows: pl.DataFrame, source: Source, vocabulary: Vocabulary) -> pl.Da
 
     resolved = source.codes.resolve(vocabulary)
     main = resolved.filter(pl.col("n") == 0).sort("key")
-    names = ["n", "concept_id", "domain_id", "source_concept_id", "value_concept_id", "source_value", "system"]
+    names = ["n", "concept_id", "domain_id", "source_concept_id", "value_concept_id", "source_value", "system", "code"]
+    main, resolved = (frame.rename({"text": "code_text"}) for frame in (main, resolved))
+    names.append("code_text")
     rows = rows.with_columns(pl.col("concept", "value", "route").fill_null(0))
     # Keys are the row numbers of `main`: taking rows by number is what a join would do, without the hashing.
     taken = main.select(names)[rows["concept"]]
@@ -172,6 +174,10 @@ def _mapped(rows: pl.DataFrame, source: Source, vocabulary: Vocabulary) -> pl.Da
     domain = pl.coalesce("domain_id", "domain")
     whole = pl.concat([whole, values, routes], how="horizontal").with_columns(
         table=domain.replace_strict(tables, default="observation", return_dtype=pl.String),
+        # In a case report form the term is what was there; its code is what coding found for it.
+        source_value=pl.when(pl.col("kind").is_in(SDTM_KINDS))
+        .then(pl.coalesce(pl.col("code_text").str.head(50), "source_value"))
+        .otherwise("source_value"),
         unit_text=pl.coalesce("unit_code", "unit"),
         unit_system=pl.when(pl.col("unit_code").is_not_null()).then(pl.lit(UCUM)),
     )
@@ -202,6 +208,7 @@ def _origin(name: str, rows: pl.DataFrame) -> pl.DataFrame:
         pl.col("id").alias("source_id"),
         "part",
         "system",
+        "code",
         "value_system",
         "value_code",
         "unit_system",
@@ -392,6 +399,6 @@ def _notes(
         note_source_value="label",
     )
     nothing = pl.lit(None, pl.String)
-    unknown = ("system", "value_system", "value_code", "unit_system")
+    unknown = ("system", "code", "value_system", "value_code", "unit_system")
     origin = good.with_columns(pl.lit(0, pl.Int32).alias("part"), *(nothing.alias(name) for name in unknown))
     return cdm.conform("note", made), _origin("note", origin), _not_loaded(rows, good)

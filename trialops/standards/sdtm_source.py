@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 
 LOINC = "http://loinc.org"
 MEDDRA = "https://www.meddra.org"
+CODING_SYSTEMS = {
+    "LOINC": LOINC,
+    "MedDRA": MEDDRA,
+    "ICD-10-CM": "http://hl7.org/fhir/sid/icd-10-cm",
+    "ATC": "http://www.whocc.no/atc",
+}
+"""Name of a code system in the result of coding -> its URL."""
 SUPERSEDED = "a later delivery has a new version of the row"
 NOT_DONE = "not done"
 NO_PLACE = "the mapping has no place for this domain"
@@ -222,7 +229,7 @@ def _visits(frame: pl.DataFrame, dated: bool) -> pl.DataFrame:
     )
 
 
-def _events(name: str, frame: pl.DataFrame, codes: Codes, dated: bool, settled: pl.DataFrame | None) -> pl.DataFrame:
+def _events(name: str, frame: pl.DataFrame, codes: Codes, dated: bool, settled: Settled | None) -> pl.DataFrame:
     import polars as pl
 
     spec = EVENTS[name]
@@ -283,8 +290,15 @@ def _result(name: str, frame: pl.DataFrame) -> dict[str, pl.Expr]:
     }
 
 
-def _settled(name: str, terms: pl.DataFrame | None) -> pl.DataFrame | None:
-    """term, found_system, found_code: what coding settled for a domain."""
+@dataclass(frozen=True)
+class Settled:
+    """What coding settled for a domain: the column its texts stand in, and text -> found_system, found_code."""
+
+    variable: str
+    codes: pl.DataFrame
+
+
+def _settled(name: str, terms: pl.DataFrame | None) -> Settled | None:
     import polars as pl
 
     if terms is None:
@@ -292,8 +306,13 @@ def _settled(name: str, terms: pl.DataFrame | None) -> pl.DataFrame | None:
     mine = terms.filter(
         pl.col("table").str.to_uppercase() == name, pl.col("status").is_in(["auto", "remembered"]), pl.col("code") != ""
     )
-    one = pl.col("code").n_unique().over("verbatim") == 1
-    return mine.filter(one).select(term="verbatim", found_system="system", found_code="code").unique("term", keep="any")
+    # A text whose code depends on the unit or the day has no single code here.
+    one = mine.filter(pl.col("code").n_unique().over("variable", "verbatim") == 1)
+    if one.height == 0:
+        return None
+    system = pl.col("system").replace_strict(CODING_SYSTEMS, default=None, return_dtype=pl.String)
+    found = one.select(verbatim="verbatim", found_system=system, found_code="code").drop_nulls("found_system")
+    return Settled(str(one["variable"][0]), found.unique("verbatim", keep="any"))
 
 
 def _keys(
@@ -302,17 +321,21 @@ def _keys(
     code: str | None,
     system: str | None,
     codes: Codes,
-    settled: pl.DataFrame | None = None,
+    settled: Settled | None = None,
 ) -> pl.Series:
     """Keys of terms and codes; each distinct pair is looked at once."""
     import polars as pl
 
     coded = _column(frame, code) if code else pl.lit(None, pl.String)
-    pairs = frame.select(term=_column(frame, term).cast(pl.String), code=coded.cast(pl.String))
-    distinct = pairs.unique().sort("term", "code").with_columns(system=pl.lit(system), use="code")
+    text = _column(frame, settled.variable) if settled else pl.lit(None, pl.String)
+    pairs = frame.select(
+        term=_column(frame, term).cast(pl.String), code=coded.cast(pl.String), verbatim=text.cast(pl.String)
+    )
+    named = ["term", "code", "verbatim"]
+    distinct = pairs.unique().sort(named).with_columns(system=pl.lit(system, pl.String), use="code")
     if settled is not None:
         own = pl.col("code").is_not_null()
-        distinct = distinct.join(settled, on="term", how="left", maintain_order="left").with_columns(
+        distinct = distinct.join(settled.codes, on="verbatim", how="left", maintain_order="left").with_columns(
             use=pl.coalesce("code", "found_code"),
             system=pl.when(own).then("system").otherwise("found_system"),
         )
@@ -322,8 +345,8 @@ def _keys(
         part_ = distinct.filter(rows)
         found = codes.plain(name, part_["use"].to_list(), part_["term"].to_list())
         keys = keys.scatter(rows.arg_true(), found)
-    made = distinct.select("term", "code").with_columns(key=keys)
-    return pairs.join(made, on=["term", "code"], how="left", nulls_equal=True, maintain_order="left")["key"]
+    made = distinct.select(named).with_columns(key=keys)
+    return pairs.join(made, on=named, how="left", nulls_equal=True, maintain_order="left")["key"]
 
 
 def _ucum(units: pl.Series) -> pl.Series:
