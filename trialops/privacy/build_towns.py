@@ -17,9 +17,9 @@ from pathlib import Path
 from trialops.privacy.gazetteer import CITIES, COUNTRIES, STATES, TOWNS
 from trialops.privacy.known import fold
 from trialops.privacy.name_forms import COMMON_WORDS
+from trialops.synthetic import clinical_text
 from trialops.synthetic.clinical_text import diagnoses, grammar
 from trialops.synthetic.text_names import PARTS
-from trialops.synthetic.text_slots import towns
 
 _WORD = re.compile(r"[^\W\d_]+")
 #: Shortest name of one word; shorter ones are too often abbreviations.
@@ -28,7 +28,7 @@ SHORTEST = 5
 
 def plain_words() -> set[str]:
     """Words in lower case that are not only names."""
-    words = set(COMMON_WORDS)
+    words = {*COMMON_WORDS, *clinical_text.plain_words("judging")}
     for part in PARTS:
         for text in (*diagnoses(part), *(line for lines in grammar(part).values() for line in lines)):
             words |= {w.lower() for w in _WORD.findall(text)}
@@ -37,12 +37,25 @@ def plain_words() -> set[str]:
     return words
 
 
+def areas() -> set[str]:
+    """English names of the areas of telephone numbers, without their states and provinces."""
+    from phonenumbers.geodata import GEOCODE_DATA
+
+    found = set()
+    for entry in GEOCODE_DATA.values():
+        text = entry.get("en", "")
+        town = text.split(",")[0].split(" - ")[0].split("/")[0].split("(")[0].strip()
+        if 3 <= len(town) <= 24 and town[0].isupper() and town.count(" ") < 3 and not any(c.isdigit() for c in town):
+            found.add(town)
+    return found
+
+
 def names() -> list[str]:
     """The towns, in order."""
     plain = plain_words()
     listed = {*COUNTRIES, *STATES, *CITIES}
     found = set()
-    for town in {t for part in PARTS for t in towns(part)}:
+    for town in areas():
         words = town.split()
         if town in listed or not all(w[0].isupper() or w in ("de", "la", "am", "le", "of", "del") for w in words):
             continue

@@ -11,7 +11,7 @@ from functools import cache
 
 from trialops.privacy.context_numbers import NUMBER_RULES
 from trialops.privacy.context_places import PLACE_RULES
-from trialops.privacy.rule_words import CAP, CAPWORD, LASTFIRST, LOW, LOWER_STOP, NAME, STOP, UP
+from trialops.privacy.rule_words import CAP, CAPWORD, LASTFIRST, LOW, LOWER_STOP, NAME, PARTICLE, STOP, UP
 from trialops.privacy.spans import Span
 
 _TITLE = (
@@ -51,7 +51,7 @@ _ACT = (
 _AGE = r"(?:9\d|1[01]\d|12[0-5])"
 _TEN = r"(?:ninety(?:[- ](?:one|two|three|four|five|six|seven|eight|nine))?|(?:a |one )hundred(?:[- ](?:and[- ])?(?:one|two|three|four|five|six|seven|eight|nine|ten))?)"
 PEOPLE_RULES = (
-    rf"(?<![\w-]){_TITLE}(?:\.[ \u00a0]?|[ \u00a0]+)(?:and[ ](?:Mrs|Ms|Dr)\.?[ ])?(?P<NAME>{NAME})",
+    rf"(?<![\w-]){_TITLE}(?:\.[ \u00a0]?|[ \u00a0]+)(?:and[ ](?:Mrs|Ms|Dr)\.?[ ])?(?P<NAME>(?:{PARTICLE} )?{NAME})",
     rf"(?<![\w-])(?:dr|mr|mrs|ms|prof)\.?[ ](?P<NAME>{LOWER_STOP}[{LOW}]{{3,}}(?:['\u2019-][{LOW}]+)?)(?![\w])",
     rf"(?<!\w)(?P<NAME>{NAME}),?[ ](?:{_POST})(?!\w)",
     rf"(?<!\w){_LABEL}[ ]?[:=][ \t]*(?:{_TITLE}\.?[ ])?(?P<NAME>{LASTFIRST}|{NAME}|[{UP}]{{2,}}(?:[ ,]+[{UP}]{{2,}}){{0,2}})",

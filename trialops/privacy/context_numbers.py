@@ -14,6 +14,7 @@ _ISSUED = (
 _VALUE = r"[A-Za-z]{0,6}[-/# ]?(?=[A-Za-z0-9./-]*\d)[A-Za-z0-9]+(?:[-/.][A-Za-z0-9]+)*"
 _UNIT = r"(?![ -]?(?:mg|mcg|µg|g|kg|ml|mL|dL|L|mmol|mmHg|mm|cm|IU|units?|U|cells|x|×|%|days?|weeks?|months?|years?|hours?|hrs?|min|bpm|times|kcal|cal|steps|feet|meters|miles|km)\b)"
 NUMBER_RULES = (
+    r"(?i:(?<!\w)(?P<URL>(?:https?://|ftp://|www\.)[^\s<>\"')\]]*[\w/]))",
     rf"(?i:(?<![\w-])(?:{_ISSUED}){_NUMBER_WORD}[ ]?(?:[:#=]|is|was|-)[ #:]*)(?P<ID>{_VALUE}(?:[ ]\d{{2,}})*)",
     rf"(?i:(?<![\w-])(?:{_ISSUED})[ ]?(?:number|no\.?|nr\.?|num\.?|#|id|code)[ :#.=-]*(?:is[ ]|was[ ]|of[ ])?)(?P<ID>{_VALUE}(?:[ ]\d{{2,}})*)",
     rf"(?i:(?<![\w-])(?:mrn|ssn|npi|dea|vin|imei|s/n|passport|acct|account|subject|participant|nhs|medicare|medicaid|policy|accession|serial|badge|plate|dl|license|licence|chart|claim|routing|pin)[ ])(?P<ID>(?=[\w/-]*\d)[A-Za-z0-9][\w/-]{{2,}})",

@@ -60,11 +60,15 @@ _CONNECT = frozenset({" ", "-"})
 
 
 @cache
+def listed_towns() -> tuple[str, ...]:
+    """Towns of the file beside the model, in order."""
+    return tuple(gzip.decompress(TOWNS.read_bytes()).decode().split("\n"))
+
+
+@cache
 def _names() -> dict[str, list[tuple[str, ...]]]:
     """Names by their first word, as words; longest first."""
-    names = {*COUNTRIES, *STATES, *CITIES}
-    if TOWNS.exists():
-        names |= set(gzip.decompress(TOWNS.read_bytes()).decode().split("\n"))
+    names = {*COUNTRIES, *STATES, *CITIES, *listed_towns()}
     by_first: dict[str, list[tuple[str, ...]]] = {}
     for name in names:
         words = tuple(name.split(" "))

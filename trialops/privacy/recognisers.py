@@ -89,7 +89,8 @@ def recognisers() -> tuple[Recogniser, ...]:
                 return True
             host = pattern_text.partition("/")[0]
             last = host.rpartition(".")[2]
-            return host == host.lower() and len(last) > 1 and bool(public_suffixes()(host).domain)
+            named = any(c.isalpha() for c in public_suffixes()(host).domain)
+            return host == host.lower() and len(last) > 1 and named
 
     digits = r"\d(?:\W{0,2}\d){%d}"
     chosen = (

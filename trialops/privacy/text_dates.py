@@ -62,6 +62,23 @@ _D = r"(?P<d>[12]\d|3[01]|0?[1-9])"
 _ORD = r"(?P<ord>st|nd|rd|th|er|\.|º|ª)?"
 _TIME = r"(?P<t>(?:[T ]|,? at )[0-2]?\d:[0-5]\d(?::[0-5]\d)?(?:\.\d+)?(?:Z|[+-]\d{2}:?\d{2})?)?"
 _L, _R = r"(?<![\w./-])", r"(?![\w]|[./-]\d)"
+_BEFORE_MONTH = (
+    "in",
+    "since",
+    "until",
+    "last",
+    "next",
+    "this",
+    "early",
+    "late",
+    "mid",
+    "of",
+    "by",
+    "during",
+    "from",
+    "for",
+)
+_ANNOUNCED_MONTH = "|".join(rf"(?<=\b{word} )" for word in _BEFORE_MONTH)
 _FORMS = {
     "ymd": rf"{_L}{_Y4}(?P<s>[-/.])(?P<m>1[0-2]|0?[1-9])(?P=s){_D}(?:{_TIME}{_R}|T[\d:.Z+-]*)",
     "compact": rf"{_L}{_Y4}(?P<m>1[0-2]|0[1-9])(?P<d>[12]\d|3[01]|0[1-9])(?:T\d{{4,6}})?(?!\w)",
@@ -72,6 +89,7 @@ _FORMS = {
     "mon_y": rf"{_WORD_START}(?<![^\W\d_]){_MON}(?:[ ]of[ ]|[ ]de[ ]|[ ,/'-]{{1,2}}){_Y4}(?!\w)",
     "d_mon": rf"{_DIGIT_START}{_WEEK}(?<![\w./,-]){_D}{_ORD}(?:[ -]?of[ ]|[ ]de[ ]|[ -]{{0,1}}){_MON}(?![\w])",
     "mon_d": rf"{_WORD_START}{_WEEK}(?<![^\W\d_]){_MON}[ ]{_D}{_ORD}(?![\w:/]|[.,%]\d|[ ]?(?:mg|ml|mL|kg|cm|mm|%|times|days|weeks))",
+    "mon": rf"(?:{_ANNOUNCED_MONTH})(?P<mon>{'|'.join(_TABLES['en'])})(?!\w)",
     "ym": rf"{_L}{_Y4}(?P<s>[-/])(?P<m>1[0-2]|0[1-9])(?![\w/-])",
     "my": rf"{_L}(?P<m>1[0-2]|0?[1-9])(?P<s>[-/]){_Y4}(?![\w/-])",
     "short": rf"(?<=\b[oO]n )(?P<a>1[0-2]|0?[1-9])/(?P<b>[12]\d|3[01]|0?[1-9])(?![\w/]|[.,]\d)"
@@ -85,7 +103,7 @@ _FORMS = {
 
 @cache
 def _compiled() -> dict[str, re.Pattern[str]]:
-    flags = {"weekday": 0, "holiday": 0, "short": 0}
+    flags = {"weekday": 0, "holiday": 0, "short": 0, "mon": 0}
     return {name: re.compile(form, flags.get(name, re.IGNORECASE)) for name, form in _FORMS.items()}
 
 
@@ -252,7 +270,7 @@ def shift_date(text: str, found: TextDate, days: int, *, day_before_month: bool 
         if "y" not in names:
             other = _valid(2023, day.month, day.day)
             again = other + datetime.timedelta(days=days) if other else None
-            if again is None or (again.month, again.day) != (moved.month, moved.day):
+            if again is None or again.month != moved.month or (found.form != "mon" and again.day != moved.day):
                 return None
     except OverflowError:
         return None

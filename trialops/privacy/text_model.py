@@ -155,4 +155,11 @@ def _spans(doc: Doc, scores: npt.NDArray[np.float32], threshold: float) -> list[
         else:
             spans.append(Span(start, end, kind, "model"))
         last = i
-    return spans
+    return [s for s in spans if _possible(s.kind, doc.text[s.start : s.end])]
+
+
+def _possible(kind: str, text: str) -> bool:
+    """Whether a text can be of a kind: a date, a telephone number and an identifier have digits."""
+    if kind in ("DATE", "PHONE", "ID"):
+        return any(c.isdigit() for c in text)
+    return {"EMAIL": "@", "URL": "."}.get(kind, "") in text and any(c.isalnum() for c in text)

@@ -168,6 +168,11 @@ def main() -> int:
     facts = {
         "trained_on": f"{arguments.sentences} synthesized texts of trialops.synthetic.clinical_text, part training, each seen once",
         "command": f"python -m trialops.privacy.train_text_model --sentences {arguments.sentences} --seed {arguments.seed}",
+        "architecture": f"spaCy blank English tokenizer; hash embedding of {', '.join(text_model.ROWS)}; {text_model.DEPTH} convolutions of width "
+        f"{text_model.WIDTH}; softmax per token",
+        "intended_use": "One of several layers of trialops.privacy.text, for English notes. Never alone: it has no certain recall.",
+        "limits": "Synthesized sentences only: real notes are harder. Names in lower case without context, firms that are plain words, other "
+        "languages and scripts are often missed. Plain words it has not met are sometimes taken for names.",
         "kept_back": judge(model, kept_back),
         "same_grammar": judge(model, seen),
     }

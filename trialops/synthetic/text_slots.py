@@ -442,16 +442,10 @@ class Slots:
 
 @cache
 def towns(part: str) -> list[str]:
-    """Names of towns of the world: the areas of telephone numbers, facts that the phonenumbers package has."""
-    from phonenumbers.geodata import GEOCODE_DATA
+    """Names of towns of the world, those of the gazetteer."""
+    from trialops.privacy.gazetteer import listed_towns
 
-    found = set()
-    for entry in GEOCODE_DATA.values():
-        text = entry.get("en", "")
-        town = text.split(",")[0].split(" - ")[0].split("/")[0].split("(")[0].strip()
-        if 3 <= len(town) <= 24 and town[0].isupper() and town.count(" ") < 3 and not any(c.isdigit() for c in town):
-            found.add(town)
-    return sorted(t for t in found if text_names.part_of(t) == part)
+    return [town for town in listed_towns() if text_names.part_of(town) == part]
 
 
 @cache

@@ -66,6 +66,14 @@ def test_a_date_moves_in_its_own_form(before: str, days: int, after: str) -> Non
     assert moved(before, days) == after
 
 
+def test_a_month_alone_is_a_date_after_a_word_that_says_so() -> None:
+    text = "symptoms since September, in May; May improve, march on"
+    dates = find_dates(text)
+    assert [text[d.start : d.end] for d in dates] == ["September", "May"]
+    assert [shift_date(text, d, 20) for d in dates] == ["October", "June"]
+    assert shift_date("in February", find_dates("in February")[0], 14) is None
+
+
 def test_what_has_no_exact_answer_is_withheld() -> None:
     assert moved("February 28", 1) is None
     assert moved("March 1", -1) is None
