@@ -10,7 +10,7 @@ def ingest_sdtm(source: str, raw: Output[Dataset], quarantine: Output[Dataset], 
     """Read a delivery of SDTM XPORT files, with the corrections applied to it; keep it encrypted, count every row.
 
     Args:
-        source: Folder with the .xpt files; corrections below corrections/<YYYY-MM-DD>.
+        source: Folder with the .xpt files, or with sdtm/ below it; corrections below corrections/<YYYY-MM-DD>.
         raw: The tables as received, sealed by the vault.
         quarantine: Rows that cannot be used: reason, file, row; never their values.
         report: What was read, loaded, quarantined and ignored, file by file.
@@ -20,8 +20,8 @@ def ingest_sdtm(source: str, raw: Output[Dataset], quarantine: Output[Dataset], 
     """
     from pathlib import Path
 
+    from trialops.intake.delivery import own_folder
     from trialops.intake.domains import file_labels
-    from trialops.intake.delivery import find_kind
     from trialops.intake.page import intake_page
     from trialops.intake.sdtm import delivery_digest, read_folder
     from trialops.quality.correction.register import Register, is_applied, reading_digest, with_corrections
@@ -31,14 +31,14 @@ def ingest_sdtm(source: str, raw: Output[Dataset], quarantine: Output[Dataset], 
 
     with step("ingest-sdtm", source=source) as run:
         outputs = {"raw": raw, "quarantine": quarantine, "report": report}
-        register = Register(run.vault, run.objects)
-        digest = reading_digest(delivery_digest(Path(source)), register.head())
+        register, folder = Register(run.vault, run.objects), own_folder(Path(source), "sdtm")
+        digest = reading_digest(delivery_digest(folder), register.head())
         if not recall(run, digest, outputs):
-            intake = with_corrections(read_folder(Path(source), progress=run.progress), register.entries())
+            intake = with_corrections(read_folder(folder, progress=run.progress), register.entries())
             bind_study(run.objects, intake.study)
             received = [name for name in intake.dispositions["file"] if not is_applied(name)]
             labels = file_labels(received)
-            run.seal(raw, intake.tables, files={labels[name]: Path(source) / name for name in received})
+            run.seal(raw, intake.tables, files={labels[name]: folder / name for name in received})
             run.write_table(quarantine, intake.quarantine, table="quarantine/intake")
             rows = int(intake.dispositions["read"].sum())
             run.metrics |= {"rows_read": rows, "quarantined": intake.quarantine.height}
@@ -137,9 +137,9 @@ def ingest_fhir(
     with step("ingest-fhir", source=source, since=since, server=server) as run:
         outputs = {"raw": raw, "quarantine": quarantine, "report": report}
         folder, url = sources(run, source, server)
-        # A server is always asked; a folder only where it, or what is held, is other than the last time.
-        known = bool(folder and not url) and recall(run, made_from(folder, open_zone(run).held()), outputs)
-        if not known:
+        # A server is always asked; a folder is read only where it, or what is held, is other than the last time.
+        alone = None if url else folder
+        if alone is None or not recall(run, made_from(alone, open_zone(run).held()), outputs):
             done = ingest(run, folder, url, since)
             run.write_json(raw, done.held.document())
             run.audit("data.seal", "raw", done.held.digest, state=done.held.seq)
@@ -147,9 +147,9 @@ def ingest_fhir(
             counts = {name: done.intake.total(name) for name in ("read", "loaded", "quarantined", "ignored")}
             run.metrics |= {**counts, "deletions": done.intake.total("deletions"), "state": done.held.seq}
             run.show(report, fhir_page(done.intake, done.held, source=done.source, notes=done.notes))
-            if folder and not url:
+            if alone is not None:
                 # Under the state it led to: the same folder, looked at again, changes nothing.
-                remember(run, made_from(folder, done.held), outputs)
+                remember(run, made_from(alone, done.held), outputs)
     return int(run.metrics["quarantined"])
 
 

@@ -206,3 +206,99 @@ def erase_subjects(certificates: Output[Artifact], report: Output[HTML], rotate_
         run.metrics |= {"executed": done.executed, "open": done.open}
         run.show(report, done.page)
     return int(done.executed)
+
+
+@component
+def deidentify_labs(
+    trial: Input[Dataset],
+    labs: Input[Dataset],
+    clean: Output[Dataset],
+    withheld: Output[Dataset],
+    report: Output[HTML],
+    at: str = "",
+) -> int:
+    """De-identify laboratory messages with the study days of their subjects; consent is checked for each result.
+
+    Args:
+        trial: Sealed SDTM tables the trial may see: they tell day 1, and until when a subject's consent held.
+        labs: Sealed results of ingest_hl7.
+        clean: De-identified results, shaped like SDTM LB.
+        withheld: Results that could not be de-identified: reason, file, row.
+        report: What was done to which column, and the residual check.
+        at: Day of the use, YYYY-MM-DD; empty is today.
+
+    Returns:
+        Number of results withheld, for consent or because they could not be de-identified.
+    """
+    from trialops.privacy.consent import consent_policy
+    from trialops.privacy.consent_check import check, day
+    from trialops.privacy.deidentify import HIPAAComplianceOperator
+    from trialops.privacy.page import privacy_page
+    from trialops.stores import step
+
+    with step("deidentify-labs", at=at) as run:
+        mode, purpose = run.settings.hipaa_compliance_mode, consent_policy().content["trial"]["purpose"]
+        tables = {**run.unseal(trial), "LB": run.unseal(labs)["LB"]}
+        results = tables["LB"].height
+        seen = check(tables, purpose=purpose, at=day(at))
+        result = HIPAAComplianceOperator().run(
+            seen.tables, mode, run.vault, synthetic=mode == "off", progress=run.progress
+        )
+        for kind, link in result.links.items():
+            run.vault.remember(kind, dict(link.select("raw", "pseudonym").iter_rows()), engine=run.engine)
+        own = result.quarantine.filter(result.quarantine["domain"] == "LB")
+        refused = results - seen.tables["LB"].height
+        run.write(clean, {"LB": result.tables["LB"]}, zone="clean_labs")
+        run.write_table(withheld, own, table="quarantine/privacy_labs")
+        run.metrics |= {"results": results, "without_consent": refused, "withheld": own.height}
+        policy = result.report.policy_version
+        run.audit("privacy.deidentify", "clean_labs", mode, policy=policy, without_consent=refused)
+        run.show(report, privacy_page(result.report))
+    return refused + own.height
+
+
+@component
+def discover_pii(findings: Output[Dataset], report: Output[HTML], scope: str = "*", mask: bool = False) -> int:
+    """Look for personal data in the tables of the lake and the database.
+
+    Args:
+        findings: Table, column, kind, evidence and counts; never a value.
+        report: The same for people.
+        scope: Pattern of table names; database tables are "database/<name>".
+        mask: Write masked copies of lake tables with findings, each looked at again.
+
+    Returns:
+        Columns with personal data where they should not be.
+    """
+    from trialops.privacy.discovery_run import run_discovery
+    from trialops.stores import step
+
+    with step("discover-pii", scope=scope, mask=mask) as run:
+        done = run_discovery(run, scope=scope, apply=mask)
+        run.write_table(findings, done.frame(), table="privacy/findings")
+        run.metrics |= {"tables": done.tables, "columns": done.columns, "findings": len(done.findings)}
+        run.audit("privacy.discover", scope, findings=len(done.findings), masked=list(done.masked))
+        run.show(report, done.page)
+    return len(done.findings)
+
+
+@component
+def maintain_audit_log(summary: Output[Artifact], report: Output[HTML]) -> str:
+    """Verify the audit trail, anchor its head, and keep a summary of the day.
+
+    Args:
+        summary: Records by action and actor since the last summary, the head, the anchors compared.
+        report: The same for people.
+
+    Returns:
+        "pass" or "fail".
+    """
+    from trialops.privacy.audit_maintenance import maintain
+    from trialops.stores import step
+
+    with step("maintain-audit-log") as run:
+        done = maintain(run)
+        run.write_json(summary, done.document)
+        run.metrics |= {"records": done.document["records"], "anchors": done.document["anchors"]}
+        run.show(report, done.page)
+        return run.decide(done.verdict, numbers={"records": done.document["records"]}, policy="every record and anchor")

@@ -54,9 +54,8 @@ INCOMING_FHIR = "/data/incoming/fhir"
 """Where it mounts FHIR bundles, NDJSON and bulk exports."""
 INCOMING_EXTERNAL = "/data/incoming/external"
 """Where it mounts what laboratories, imaging sites and sequencing centres deliver."""
-
 DELIVERIES = "/data/incoming"
-"""Where they lie together, a folder for each kind."""
+"""Where deliveries with a folder for each kind lie."""
 
 CATALOG: tuple[Entry, ...] = (
     Entry(

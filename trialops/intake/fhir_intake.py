@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trialops.errors import TrialOpsError
+from trialops.intake.delivery import find_kind
 from trialops.intake.fhir_delivery import FhirIntake, merge_delivery, read_documents
 from trialops.intake.fhir_documents import Document, delivery_digest, document_digest, find_documents
 from trialops.intake.fhir_http import FhirClient, check_endpoint
@@ -49,77 +50,91 @@ class Ingested:
     notes: tuple[str, ...]
 
 
-def is_server(source: str) -> bool:
-    """Whether a source is the address of a server rather than a folder."""
-    return "://" in source
-
-
 def open_zone(run: Step) -> RawZone:
     """The raw zone of FHIR sources in the stores of a step."""
     return RawZone(run.vault, run.objects, "fhir")
 
 
-def made_from(source: str, held: Held) -> str:
+def made_from(folder: Path, held: Held) -> str:
     """Digest of everything the result of reading a folder depends on: the documents and what was held."""
-    documents, others = find_documents(Path(source))
+    documents, others = find_documents(folder)
     facts = [delivery_digest(documents), *others, held.digest, validator_version()]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def ingest_folder(run: Step, folder: Path) -> Ingested:
-    """Read a folder, seal its documents and what they change.
+def sources(run: Step, source: str, server: str) -> tuple[Path | None, str]:
+    """Folder and server that two parameters name.
+
+    Args:
+        run: The step; its settings know FHIR_ENDPOINT.
+        source: Folder of a delivery, the base URL of a server, or empty.
+        server: Base URL; empty: FHIR_ENDPOINT where that is set; "none": no server.
+
+    Returns:
+        The folder that holds FHIR documents, or None; the server's URL, or empty.
 
     Raises:
-        TrialOpsError: The folder does not exist, a manifest in it cannot be followed, or a file changed meanwhile.
+        TrialOpsError: There is neither.
     """
-    documents, others = find_documents(folder)
-    if not documents:
+    if "://" in source:
+        return None, source
+    url = "" if server == "none" else server or run.settings.fhir_endpoint
+    folder = find_kind(Path(source), "fhir") if source and (not url or Path(source).is_dir()) else None
+    if folder is None and not url:
         raise TrialOpsError(
             "The delivery folder holds no FHIR document.",
-            where=str(folder),
-            fix="Give the folder that holds .json or .ndjson files.",
+            where=source,
+            fix="Give the folder that holds .json or .ndjson files, or a server in FHIR_ENDPOINT.",
         )
-    zone = open_zone(run)
-    intake, held = _merge(run, zone, documents, others, None, {})
-    return Ingested(intake, held, "delivery folder", _notes(intake))
+    return folder, url
 
 
-def ingest_server(run: Step, endpoint: str, since: str = "") -> Ingested:
-    """Ask a server for what is new since the last pull and seal it; then, and only then, move the cursor.
+def ingest(run: Step, folder: Path | None, server: str = "", since: str = "") -> Ingested:
+    """Read a folder and ask a server; seal what they give and merge it; then, and only then, move the cursor.
 
     Args:
         run: The step.
-        endpoint: Base URL, or base URL and "/$export", "/Patient/$export", "/Group/<id>/$export" for a bulk export.
-        since: FHIR instant or date to pull from; empty: where the last complete pull began; "all": everything.
+        folder: Folder of documents, or None.
+        server: Base URL, or empty; a bulk export with "/$export", "/Patient/$export" or "/Group/<id>/$export" at its
+            end.
+        since: For the server: FHIR instant or date to ask from; empty: where the last complete pull began; "all":
+            everything.
 
     Raises:
-        TrialOpsError: As in :func:`trialops.intake.fhir_server.pull`.
+        TrialOpsError: A manifest cannot be followed, a file changed while it was read, the server refuses or stays
+            unavailable, or the delivery is of another study.
     """
-    base, operation = _operation(endpoint)
     zone = open_zone(run)
-    place = hashlib.sha256(f"{base} {operation}".encode()).hexdigest()[:16]
-    wanted = "" if since == "all" else check_since(since) or zone.held().cursors.get(place, "")
+    documents, others = find_documents(folder) if folder else ([], [])
+    pulled, cursors, notes = Pull(), {}, []
+    if server:
+        place = hashlib.sha256(check_endpoint(server).encode()).hexdigest()[:16]
+        wanted = "" if since == "all" else check_since(since) or zone.held().cursors.get(place, "")
+        pulled = _ask(run, server, wanted)
+        run.audit("data.pull", "FHIR_ENDPOINT", wanted or "everything", pages=pulled.pages)
+        cursors = {place: pulled.cursor} if pulled.cursor else {}
+        notes.append(f"{pulled.pages} pages came from the server" + (f", changed since {wanted}." if wanted else "."))
+        if pulled.waits:
+            notes.append(f"The server was busy: {pulled.waits:.0f} s were spent waiting for it.")
+    intake, held = _merge(run, zone, documents, others, pulled, cursors)
+    if not intake.complete:
+        notes.append("Something is missing or damaged; see the notes beside the documents. What is sound was loaded.")
+    names = [name for name, there in (("delivery folder", folder), ("FHIR server", server)) if there]
+    return Ingested(intake, held, " and ".join(names), tuple(notes))
+
+
+def _ask(run: Step, server: str, since: str) -> Pull:
+    base, operation = _operation(server)
     secret = run.settings.fhir_token
-    client = FhirClient(
-        base,
-        token=secret.get_secret_value() if secret else "",
-        ca=run.settings.fhir_ca,
-        say=run.progress,
-    )
+    token = secret.get_secret_value() if secret else ""
+    client = FhirClient(base, token=token, ca=run.settings.fhir_ca, say=run.progress)
     keep = partial(keep_bytes, vault=run.vault, objects=run.objects)
     try:
         if operation:
-            pulled = export(client, keep, path=operation, since=wanted, progress=run.progress)
-        else:
-            pulled = pull(client, keep, since=wanted, progress=run.progress)
+            return export(client, keep, path=operation, since=since, progress=run.progress)
+        return pull(client, keep, since=since, progress=run.progress)
     finally:
         client.close()
-    run.audit("data.pull", "FHIR_ENDPOINT", wanted or "everything", pages=pulled.pages)
-    intake, held = _merge(run, zone, pulled.documents, [], pulled, {place: pulled.cursor} if pulled.cursor else {})
-    notes = [f"{pulled.pages} pages were received" + (f", changed since {wanted}." if wanted else ".")]
-    if pulled.waits:
-        notes.append(f"The server was busy: {pulled.waits:.0f} s were spent waiting for it.")
-    return Ingested(intake, held, "FHIR server", (*notes, *_notes(intake)))
 
 
 def _operation(endpoint: str) -> tuple[str, str]:
@@ -141,24 +156,24 @@ def _merge(
     zone: RawZone,
     documents: list[Document],
     others: list[str],
-    pulled: Pull | None,
+    pulled: Pull,
     cursors: dict[str, str],
 ) -> tuple[FhirIntake, Held]:
     """Read, seal, commit; read again where another run has committed in between."""
     for _ in range(TRIES):
         held = zone.held()
         delivery = read_documents(
-            documents,
+            [*documents, *pulled.documents],
             held=held,
             zone=zone,
             others=others,
-            promised=pulled.promises if pulled else None,
-            problems=pulled.problems if pulled else None,
+            promised=pulled.promises,
+            problems=pulled.problems,
             progress=run.progress,
         )
         intake = merge_delivery(delivery, held, zone)
         _same_study(run, delivery.tables)
-        if pulled is None:
+        if documents:
             _keep_evidence(run, documents, dict(delivery.files.select("file", "sha256").iter_rows()))
         try:
             moved = cursors if delivery.complete else {}
@@ -186,12 +201,6 @@ def _same_study(run: Step, tables: dict[str, pl.DataFrame]) -> None:
         )
     for study in studies:
         bind_study(run.objects, study)
-
-
-def _notes(intake: FhirIntake) -> tuple[str, ...]:
-    if intake.complete:
-        return ()
-    return ("Something is missing or damaged; see the notes beside the documents. What is sound was loaded.",)
 
 
 def keep_bytes(name: str, data: bytes, *, vault: Vault, objects: ObjectStore) -> Document:
