@@ -174,7 +174,7 @@ def _sqlalchemy(
                 connection.exec_driver_sql("COMMIT")
             else:
                 connection.commit()
-    except sa.exc.SQLAlchemyError as error:
+    except (sa.exc.SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
         raise _refused(error) from None
     finally:
         engine.dispose()
