@@ -290,6 +290,7 @@ COMMANDS = (
     ("cli_export", "export"),
     ("cli_governance", "audit"),
     ("cli_labs", "labs"),
+    ("cli_queries", "queries"),
     ("cli_release", "approve"),
 )
 """Commands that live in modules of their own, beside this one: module, name."""

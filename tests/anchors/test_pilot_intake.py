@@ -150,9 +150,9 @@ def test_limited_shifts_and_says_so(intake: Intake) -> None:
 
 def test_gate_passes_with_its_findings(report: QualityReport) -> None:
     assert report.passed, report.explanation
-    assert report.score == pytest.approx(100 * 235 / 243)
+    assert report.score == pytest.approx(100 * 306 / 317)
     failed = set(report.results.filter(pl.col("status") == "fail")["rule"])
-    assert failed == {"AE-FATAL-SERIOUS", "AE-CRITERIA-SERIOUS", "AE-ACTION-GIVEN", "AE-END-KNOWN"}
+    assert failed == {"AE-FATAL-SERIOUS", "AE-CRITERIA-SERIOUS", "AE-ACTION-GIVEN", "AE-END-KNOWN", "SV-AFTER-DEATH"}
     assert report.results.filter(pl.col("status") == "error").is_empty()
     assert json.dumps(report.decision())
 

@@ -202,6 +202,8 @@ def scale_errors(
     smallest_factor: float,
     own_least: int,
     few_spread: float,
+    mixture: float,
+    decisive: float,
     spread: float,
     powers: list[float],
     power_spread: float,
@@ -212,15 +214,17 @@ def scale_errors(
 
     Each hypothesis (no error, each factor) predicts where the result lies on the log scale; the nearest one wins. The
     centre is the median of the subject's own results, or of all subjects where there are fewer than `own_least`, or
-    where the subject's median itself is off (a whole history in the wrong unit). A factor is tried only where half
-    of it is more than `spread` typical deviations, so that nature cannot reach it often; a slipped decimal point must
-    also be met to within that, since a disease can raise an enzyme tenfold but hardly by exactly ten.
+    where the subject's median itself is off (a whole history in the wrong unit) or lies between two units. A factor is
+    tried only where half of it is more than `spread` typical deviations, so that nature cannot reach it often; a
+    slipped decimal point must also be met to within that: a disease can raise an enzyme tenfold, hardly by exactly ten.
 
     Args:
         data: From `measurements`.
         height: Rows of the table it came from.
         smallest_factor: Nearest to 1 that a conversion factor may be.
         own_least: Fewest own results to compare with.
+        mixture: Part of a subject's results away from their own median, from which on that median is not trusted.
+        decisive: Deviations between subjects beyond which all subjects tell more than a doubtful own median.
         few_spread: Deviations between subjects that a result must be off at least, where there are few own results.
         spread: See above.
         powers: Slipped decimal points to look for, in results with own ones to compare with.
@@ -261,8 +265,11 @@ def scale_errors(
         .filter((pl.col("subjects") >= least) & pl.col("offset").is_not_null())
     )
     smallest = pl.col("offset").list.eval(pl.element().abs()).list.min()
-    lost = (pl.col("own") - pl.col("centre")).abs() > pl.max_horizontal(smallest / 2, 4 * pl.col("between"))
-    few = (pl.col("results") < own_least) | lost
+    lost = (pl.col("own") - pl.col("centre")).abs() > pl.max_horizontal(smallest / 2, decisive * pl.col("between"))
+    # A history of which a good part is away from its own median is a mixture: some of it is in the other unit.
+    apart = ((pl.col("log") - pl.col("own")).abs() > smallest / 4).mean().over("subject", *KEY)
+    mixed = (apart >= mixture) & (smallest / 2 > decisive * pl.col("between"))
+    few = (pl.col("results") < own_least) | lost | mixed
     judged = joined.with_columns(
         off=pl.col("log") - pl.when(few).then("centre").otherwise("own"),
         room=pl.when(few).then(few_spread * pl.col("between")).otherwise(0.0),
@@ -276,9 +283,9 @@ def scale_errors(
         .explode("offset", "label")
         .with_columns(miss=(pl.col("off") - pl.col("offset")).abs())
         .filter(pl.col("miss") < pl.col("off").abs())
+        .filter(pl.when(pl.col("label") == "unit").then(pl.col("miss") <= half).otherwise(met))
         .sort("row", "miss")
         .unique("row", keep="first", maintain_order=True)
-        .filter(pl.when(pl.col("label") == "unit").then(pl.col("miss") <= half).otherwise(met))
     )
     marked = judged.select("row").join(near.select("row", "label"), on="row", how="left", maintain_order="left")
     return _marks(height, marked.with_columns(flagged=pl.col("label").is_not_null()))

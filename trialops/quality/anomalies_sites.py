@@ -58,7 +58,6 @@ def digit_preference(
     """
     import numpy as np
     import polars as pl
-    from scipy.stats import chi2 as chi_square
 
     text = pl.col(f"{domain}ORRES").cast(pl.String).str.strip_chars()
     data = frame.select(subject="USUBJID", test=pl.col(f"{domain}TESTCD"), text=text).filter(
@@ -85,24 +84,49 @@ def digit_preference(
         names = part["site"].unique().sort().to_list()
         table = np.zeros((len(names), 10))
         table[[names.index(s) for s in part["site"]], part["digit"].to_numpy()] = part["len"].to_numpy()
-        total = table.sum(axis=0)
-        for i, site in enumerate(names):
-            own, others = table[i], total - table[i]
-            n, m = own.sum(), others.sum()
-            if n < least or m < least:
-                continue
-            both = own + others
-            expected = both * n / (n + m)
-            used = both > 0
-            gap = (own - expected)[used]
-            statistic = float((gap**2 / expected[used]).sum() + (gap**2 / (both - expected)[used]).sum())
-            excess = int(np.argmax(own / n - others / m))
-            p = float(chi_square.sf(statistic, int(used.sum()) - 1))
-            w = float(np.sqrt(((own / n - others / m)[used] ** 2 / (both / (n + m))[used]).sum()))
-            lines.append(
-                {"site": site, "test": test, "results": int(n), "chi2": statistic, "p": p, "w": w, "digit": excess}
-            )
+        lines += [{"site": names[i], "test": test, **line} for i, line in _peel(table, rate, effect, least).items()]
     return _called(lines, rate, pl.col("w") >= effect, ("chi2", "p", "w"), {"digit": pl.Int64})
+
+
+def _peel(table: npt.NDArray[np.float64], rate: float, effect: float, least: int) -> dict[int, dict[str, Any]]:
+    """Compare every site (row) with the others; the most unlike one is set aside before the rest is compared again.
+
+    Otherwise one large site with a preference would make all others look unlike "the others".
+    """
+    judged: dict[int, dict[str, Any]] = {}
+    pool = set(range(len(table)))
+    while True:
+        now = {i: line for i in sorted(pool) if (line := _against(table, i, pool, least))}
+        unlike = {i: line for i, line in now.items() if line["p"] <= rate and line["w"] >= effect}
+        if not unlike:
+            return {**judged, **now}
+        worst = max(unlike, key=lambda i: (unlike[i]["w"], -i))
+        judged[worst] = unlike[worst]
+        pool.discard(worst)
+
+
+def _against(table: npt.NDArray[np.float64], site: int, pool: set[int], least: int) -> dict[str, Any] | None:
+    """Chi-square of homogeneity of one site's last digits with those of the other sites of the pool."""
+    import numpy as np
+    from scipy.stats import chi2 as chi_square
+
+    own, others = table[site], table[sorted(pool - {site})].sum(axis=0)
+    n, m = own.sum(), others.sum()
+    if n < least or m < least:
+        return None
+    both = own + others
+    used = both > 0
+    expected = (both * n / (n + m))[used]
+    gap = own[used] - expected
+    statistic = float((gap**2 / expected).sum() + (gap**2 / (both[used] - expected)).sum())
+    apart = own / n - others / m
+    return {
+        "results": int(n),
+        "chi2": statistic,
+        "p": float(chi_square.sf(statistic, int(used.sum()) - 1)),
+        "w": float(np.sqrt((apart[used] ** 2 / (both[used] / (n + m))).sum())),
+        "digit": int(np.argmax(apart)),
+    }
 
 
 def _called(

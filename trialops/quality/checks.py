@@ -279,13 +279,15 @@ def consistency(rule: Rule, context: Context) -> RowMeasure:
 
 
 @check("site_size")
-def site_size(rule: Rule, context: Context) -> RowMeasure:
-    """Every site has `minimum` subjects; the denominator is sites, counted on the first row of each."""
+def site_size(rule: Rule, context: Context) -> Counted:
+    """Every site has `minimum` subjects; the denominator is sites."""
     import polars as pl
 
     require(context, rule.domain, "SITEID", "USUBJID")
-    small = pl.col("USUBJID").n_unique().over("SITEID") < rule.arguments["minimum"]
-    return RowMeasure(pl.col("SITEID").is_not_null() & pl.col("SITEID").is_first_distinct(), small)
+    sites = context.tables[rule.domain].filter(pl.col("SITEID").is_not_null()).group_by("SITEID", maintain_order=True)
+    small = sites.agg(n=pl.col("USUBJID").n_unique()).filter(pl.col("n") < rule.arguments["minimum"]).sort("SITEID")
+    items = small.select(USUBJID=pl.lit(None, pl.String), record=pl.format("SITEID {}", "SITEID"))
+    return Counted(small.height, context.tables[rule.domain]["SITEID"].drop_nulls().n_unique(), items=items)
 
 
 @check("unit_present")

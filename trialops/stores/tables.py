@@ -200,6 +200,35 @@ share_events = sa.Table(
     sa.Column("detail", sa.Text, nullable=False),
 )
 
+quality_queries = sa.Table(
+    "quality_queries",
+    metadata,
+    sa.Column("id", _KEY, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("query", sa.String(16), nullable=False, unique=True),
+    sa.Column("study", sa.Text, nullable=False, index=True),
+    sa.Column("rule", sa.Text, nullable=False),
+    sa.Column("priority", sa.String(16), nullable=False),
+    sa.Column("domain", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("record", sa.Text, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("run_id", sa.Text, nullable=False),
+)
+
+quality_query_events = sa.Table(
+    "quality_query_events",
+    metadata,
+    sa.Column("id", _KEY, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("query", sa.String(16), nullable=False, index=True),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("cause", sa.String(16), nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("run_id", sa.Text, nullable=False),
+)
+
 APPEND_ONLY = (
     "audit_events",
     "signatures",
@@ -210,5 +239,7 @@ APPEND_ONLY = (
     "coding_items",
     "coding_decisions",
     "share_events",
+    "quality_queries",
+    "quality_query_events",
 )
 """Tables whose rows are never changed or removed, by trigger (21 CFR 11.10(e))."""

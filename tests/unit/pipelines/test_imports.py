@@ -23,6 +23,7 @@ COMMAND_LINE = {
     "pipelines/cli_export.py",
     "pipelines/cli_governance.py",
     "pipelines/cli_labs.py",
+    "pipelines/cli_queries.py",
     "pipelines/cli_release.py",
     "pipelines/reference.py",
 }
