@@ -166,6 +166,23 @@ CATALOG: tuple[Entry, ...] = (
         parameters=(("source", "Folder of SDTM transport files, one per domain."),),
         arguments=(("source", INCOMING),),
     ),
+    Entry(
+        name="data_privacy",
+        title="Data privacy",
+        category="security",
+        module="pipelines.security.data_privacy",
+        schedule="0 1 * * *",
+        triggers=(),
+        owner="privacy officer",
+        alert_policy="security",
+        parameters=(
+            ("scope", "Pattern of the tables to look at for personal data."),
+            ("mask", "Write masked copies of tables with personal data."),
+            ("dry_run", "Say what retention has ended for, and dispose of nothing."),
+            ("today", "Day to judge retention by; empty is today."),
+            ("rotate_master", "Replace the vault's master key after an erasure."),
+        ),
+    ),
 )
 """Sorted by category, then name."""
 

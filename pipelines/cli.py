@@ -290,6 +290,7 @@ COMMANDS = (
     ("cli_export", "export"),
     ("cli_governance", "audit"),
     ("cli_labs", "labs"),
+    ("cli_privacy", "privacy"),
     ("cli_queries", "queries"),
     ("cli_release", "approve"),
 )

@@ -1,0 +1,1 @@
+"""Pipelines of security and privacy."""
