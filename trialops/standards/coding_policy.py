@@ -19,6 +19,7 @@ class CodingPolicy:
     auto_score: float
     margin: float
     contradiction: float
+    alias_score: float
     testcd_score: float
     loinc_weights: Mapping[str, float]
     term_score: float

@@ -111,6 +111,8 @@ class LoincMatcher:
         self.terms: Sequence[LoincTerm] = self.loinc.terms
         synonyms = words()["synonyms"]
         self._components = TermIndex([term.component for term in self.terms], synonyms)
+        self._stands = [stands for stands in synonyms.values() if stands]
+        self._aliases = TermIndex([alias for alias, stands in synonyms.items() if stands])
         self._names = TermIndex([term.name or term.component for term in self.terms], synonyms)
         self.by_code = {term.code: term for term in core().terms} | {term.code: term for term in self.terms}
         self._testcd = {term.code: term.testcd for term in core().terms}
@@ -126,14 +128,21 @@ class LoincMatcher:
             scored.append((round(score, 4), self.terms[place], reasons))
         scored.sort(key=lambda s: (-s[0], s[1].rank or 99_999, len(s[1].code), s[1].code))
         found = tuple(Candidate(t.code, t.display(), s, tuple(r)) for s, t, r in scored[:limit])
-        return Ranked(found, _doubt([(s, t) for s, t, _ in scored[:limit]], bool(systems)))
+        known = {"system": bool(systems), "method": bool(method)}
+        return Ranked(found, _doubt([(s, t) for s, t, _ in scored[:limit]], known))
 
     def _reached(self, name: str, test: LocalTest) -> dict[int, float]:
         """Terms whose component or name is like the test's, with the likeness."""
         reached: dict[int, float] = {}
-        for index, text in ((self._components, name), (self._names, test.name)):
+        asked = [(self._components, name, 1.0), (self._names, test.name, 1.0)]
+        # A synonym that is misspelled, or has its words in another order.
+        plain = " ".join(word for word in normalised(name).split() if words()["synonyms"].get(word) != "")
+        for alias in self._aliases.search(plain, 3):
+            if alias.score >= policy().alias_score:
+                asked.append((self._components, self._stands[alias.index], alias.score))
+        for index, text, worth in asked:
             for found in index.search(text, 120):
-                reached[found.index] = max(reached.get(found.index, 0.0), found.score)
+                reached[found.index] = max(reached.get(found.index, 0.0), worth * found.score)
         if test.testcd:
             for place, term in enumerate(self.terms):
                 if self._testcd.get(term.code) == test.testcd.upper():
@@ -206,7 +215,7 @@ def _method(method: str, asked: str) -> float:
     return 0.6 if method else 1.0
 
 
-def _doubt(ranked: Sequence[tuple[float, LoincTerm]], specimen_known: bool) -> str:
+def _doubt(ranked: Sequence[tuple[float, LoincTerm]], known: Mapping[str, bool]) -> str:
     """Why a person must look at these terms; empty when the first may be taken."""
     limits = policy()
     if not ranked:
@@ -218,6 +227,9 @@ def _doubt(ranked: Sequence[tuple[float, LoincTerm]], specimen_known: bool) -> s
         if score - other_score < limits.margin:
             return f"{other.code} is within {limits.margin:.2f} of the first"
         alike = (other.component, other.property, other.scale) == (first.component, first.property, first.scale)
-        if alike and other.system != first.system and not specimen_known:
+        if alike and other.system != first.system and not known["system"]:
             return f"the specimen is not known, and {other.code} differs only in it"
+        named = first.method and other.method and other.method != first.method
+        if alike and other.system == first.system and named and not known["method"]:
+            return f"the method is not known, and {other.code} differs only in it"
     return ""

@@ -1,8 +1,9 @@
 """Matching of short texts against many terms: exact, normalised, then fuzzy with ranked candidates.
 
 Fuzzy score: the inverse-document-frequency weighted share of tokens in common, where a token counts as common to
-the degree its character trigrams agree (Dice), so that spelling errors and inflections cost little and rare words
-decide. Terms are reached through an index of tokens and of token trigrams; no query scans all terms.
+the degree its spelling agrees (trigrams in common, or few typing errors), so that errors and inflections cost little
+and rare words decide. Terms are reached through an index of tokens, of their trigrams, of tokens less one character
+and of their letters; no query scans all terms.
 """
 
 from __future__ import annotations
@@ -50,13 +51,42 @@ def _trigrams(token: str) -> frozenset[str]:
 
 @lru_cache(maxsize=500_000)
 def likeness(first: str, second: str) -> float:
-    """Dice coefficient of the character trigrams of two tokens; numbers are alike only when equal."""
+    """How alike two tokens are spelled, between 0 and 1; numbers are alike only when equal.
+
+    The better of the Dice coefficient of their character trigrams and, for at most two typing errors in five
+    characters or more, the share of characters left alone.
+    """
     if first == second:
         return 1.0
     if first[0].isdigit() or second[0].isdigit():
         return 0.0
     one, other = _trigrams(first), _trigrams(second)
-    return 2 * len(one & other) / (len(one) + len(other))
+    dice = 2 * len(one & other) / (len(one) + len(other))
+    longest = max(len(first), len(second))
+    if min(len(first), len(second)) < 5 or longest - min(len(first), len(second)) > 2:
+        return dice
+    errors = typing_errors(first, second)
+    return max(dice, 1 - errors / longest) if errors <= 2 else dice
+
+
+def typing_errors(first: str, second: str) -> int:
+    """Characters inserted, left out, replaced or swapped with their neighbour (optimal string alignment)."""
+    before: list[int] = []
+    row = list(range(len(second) + 1))
+    for i, a in enumerate(first, 1):
+        older, before, row = before, row, [i] + [0] * len(second)
+        for j, b in enumerate(second, 1):
+            row[j] = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (a != b))
+            if i > 1 and j > 1 and a == second[j - 2] and first[i - 2] == b:
+                row[j] = min(row[j], older[j - 2] + 1)
+    return row[-1]
+
+
+def _near_keys(token: str) -> set[str]:
+    """What tokens with a typing error have in common: the token less one character, and its letters."""
+    if len(token) < 5:
+        return set()
+    return {token[:i] + token[i + 1 :] for i in range(len(token))} | {token, "=" + "".join(sorted(token))}
 
 
 class TermIndex:
@@ -87,9 +117,12 @@ class TermIndex:
         }
         self._unknown = math.log(1 + total)
         self._by_trigram: dict[str, list[str]] = defaultdict(list)
+        self._near: dict[str, list[str]] = defaultdict(list)
         for token in sorted(self._postings):
             for gram in _trigrams(token):
                 self._by_trigram[gram].append(token)
+            for key in _near_keys(token):
+                self._near[key].append(token)
 
     def tokens(self, text: str) -> tuple[str, ...]:
         """Tokens of a text that tell something, synonyms replaced."""
@@ -173,6 +206,9 @@ class TermIndex:
         shared: Counter[str] = Counter()
         for gram in _trigrams(token):
             shared.update(self._by_trigram.get(gram, ()))
-        near = [(known, likeness(token, known)) for known, _ in shared.most_common(_KEPT * 3)]
+        reached = {known for known, _ in shared.most_common(_KEPT * 3)}
+        for key in _near_keys(token):
+            reached.update(self._near.get(key, ()))
+        near = [(known, likeness(token, known)) for known in reached]
         near = sorted((pair for pair in near if pair[1] >= 0.5), key=lambda pair: (-pair[1], pair[0]))
         return near[:8]
