@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
 ICD_SYSTEM = "http://hl7.org/fhir/sid/icd-10-cm"
 LOINC_SYSTEM = "http://loinc.org"
-_CODINGS = 4
-"""Codings of a CodeableConcept that are looked at."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +63,13 @@ def sources(tables: Mapping[str, pl.DataFrame], *, conditions_in: str) -> list[S
         elif key == "cm":
             found += _sdtm_terms(frame, "CM", "CMTRT", "medication", "WHODrug")
         elif key == "condition" and "json" in frame.columns:
-            found += _fhir_conditions(frame)
+            from trialops.standards.coding_resources import conditions
+
+            found += conditions(frame)
         elif key == "observation" and "json" in frame.columns:
-            found += _fhir_observations(frame)
+            from trialops.standards.coding_resources import observations
+
+            found += observations(frame)
     return found
 
 
@@ -128,88 +130,3 @@ def _sdtm_terms(frame: pl.DataFrame, domain: str, variable: str, kind: str, syst
         return []
     counted = frame.select(term=_text(frame, variable)).group_by("term").agg(rows=pl.len()).sort("term")
     return [Source(kind, system, domain, variable, term, rows=rows) for term, rows in counted.iter_rows() if term]
-
-
-def _codings(path: str, system: str) -> tuple[pl.Expr, pl.Expr]:
-    """Code and display of the coding of one system in a CodeableConcept."""
-    import polars as pl
-
-    def at(i: int, part: str) -> pl.Expr:
-        return pl.col("json").str.json_path_match(f"$.{path}.coding[{i}].{part}")
-
-    ours = [pl.when(at(i, "system") == system) for i in range(_CODINGS)]
-    codes = pl.coalesce([*(one.then(at(i, "code")) for i, one in enumerate(ours)), pl.lit("")])
-    displays = pl.coalesce([*(one.then(at(i, "display")) for i, one in enumerate(ours)), at(0, "display"), pl.lit("")])
-    return codes, displays
-
-
-def _fhir_conditions(frame: pl.DataFrame) -> list[Source]:
-    import polars as pl
-
-    code, display = _codings("code", ICD_SYSTEM)
-    day = pl.coalesce(
-        [pl.col("json").str.json_path_match(f"$.{name}") for name in ("onsetDateTime", "recordedDate")] + [pl.lit("")]
-    )
-    other = pl.col("json").str.json_path_match("$.code.coding[0].system").fill_null("")
-    counted = (
-        frame.select(
-            code=code,
-            text=pl.coalesce([pl.col("json").str.json_path_match("$.code.text"), display]),
-            # Codes come and go on the first day of a quarter, so the quarter is all that validity needs.
-            day=day.str.slice(0, 10)
-            .str.to_date("%Y-%m-%d", strict=False)
-            .dt.truncate("1q")
-            .cast(pl.String)
-            .fill_null(""),
-            other=other,
-        )
-        # A condition coded in another system (SNOMED CT) is coded; it is counted where it is mapped.
-        .filter((pl.col("code") != "") | (pl.col("other") == ""))
-        .group_by("code", "text", "day")
-        .agg(rows=pl.len())
-        .sort("code", "text", "day")
-    )
-    return [
-        Source("condition", "ICD-10-CM", "Condition", "code", row["text"], row["code"], row["day"], rows=row["rows"])
-        for row in counted.iter_rows(named=True)
-        if row["text"] or row["code"]
-    ]
-
-
-def _fhir_observations(frame: pl.DataFrame) -> list[Source]:
-    import polars as pl
-
-    code, display = _codings("code", LOINC_SYSTEM)
-    unit = pl.coalesce(
-        [pl.col("json").str.json_path_match(f"$.valueQuantity.{name}") for name in ("code", "unit")] + [pl.lit("")]
-    )
-    number = pl.col("json").str.json_path_match("$.valueQuantity.value").is_not_null()
-    counted = (
-        frame.select(
-            code=code,
-            text=pl.coalesce(
-                [display.replace("", None), pl.col("json").str.json_path_match("$.code.text"), pl.lit("")]
-            ),
-            unit=unit,
-            specimen=pl.col("json").str.json_path_match("$.specimen.display").fill_null(""),
-            number=number,
-        )
-        .group_by("code", "text", "unit", "specimen")
-        .agg(rows=pl.len(), numbers=pl.col("number").sum())
-        .sort("code", "text", "unit", "specimen")
-    )
-    return [
-        Source(
-            "lab",
-            "LOINC",
-            "Observation",
-            "code",
-            row["text"] or row["code"],
-            row["code"],
-            context={"unit": row["unit"], "specimen": row["specimen"]},
-            numeric=True if row["numbers"] else None,
-            rows=row["rows"],
-        )
-        for row in counted.iter_rows(named=True)
-        if row["text"] or row["code"]
-    ]

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from tests.support.coding_dictionaries import write_dictionaries
+from trialops.errors import TrialOpsError
 from trialops.standards.coding import STATUSES, Coded, MedicalCodingOperator
 from trialops.standards.dictionaries import load_dictionaries
 from trialops.standards.review import ReviewQueue
@@ -173,3 +174,20 @@ def test_same_input_same_table(tmp_path: Path) -> None:
 def test_empty_tables() -> None:
     coded = MedicalCodingOperator().run({"LB": LB.clear(), "AE": pl.DataFrame({"USUBJID": ["a"]})})
     assert coded.codings == () and coded.table().height == 0
+
+
+def test_components_are_coded_too() -> None:
+    part = json.loads(observation("8480-6", "mm[Hg]", "Systolic blood pressure"))
+    body = json.loads(observation("85354-9", "", "Blood pressure", None)) | {"component": [part, part]}
+    coded = MedicalCodingOperator().run({"Observation": pl.DataFrame({"json": [json.dumps(body)]})})
+    assert {(c.source.code, c.source.rows, c.status) for c in coded.codings} == {
+        ("8480-6", 2, "auto"),
+        ("85354-9", 1, "auto"),
+    }
+
+
+@pytest.mark.parametrize("text", ["{bad", "[]", '{"code": 5}', '{"valueQuantity": {"value": "a"}}', None])
+def test_unreadable_resources_are_named(text: str | None) -> None:
+    rows = [observation("2345-7", "mg/dL"), text]
+    with pytest.raises(TrialOpsError, match="Resource 2|CodeableConcept"):
+        MedicalCodingOperator().run({"Observation": pl.DataFrame({"json": rows})})
