@@ -31,6 +31,12 @@ def patient(key: str = "p1", **more: Any) -> Resource:
     return {"resourceType": "Patient", "id": key, "gender": "female", "birthDate": "1950-03-04", **more}
 
 
+def released(key: str = "p1", age: int = 63, **more: Any) -> Resource:
+    """A patient as Safe Harbor leaves one: a year of birth, and the age on day 1 beside it."""
+    beside = {"extension": [{"url": "urn:trialops:age", "valueInteger": age}]}
+    return patient(key, birthDate="1950", _birthDate=beside, **more)
+
+
 def about(kind: str, key: str, subject: str = "p1", **more: Any) -> Resource:
     """A resource about a patient."""
     element = "patient" if kind in ("Immunization", "AllergyIntolerance") else "subject"

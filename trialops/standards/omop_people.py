@@ -14,12 +14,10 @@ from trialops.standards.omop_source import Source, part
 if TYPE_CHECKING:
     import polars as pl
 
-NO_BIRTH = "no year of birth"
+NO_BIRTH = "no year of birth, or no age where dates are study days"
 NO_PERSON = "its person is not among the patients"
 NO_DATE = "no date"
 TWICE = "the same person again"
-AGE_LIMIT = 90
-"""Age that stands for all over 89 (45 CFR 164.514(b)(2)(i)(C))."""
 _ADDRESS = ("address", "city", "state", "zip", "country")
 _DEPTH = 10  # visits within visits; deeper ones are a cycle
 
@@ -40,31 +38,17 @@ def people(source: Source, *, study_days: bool) -> tuple[dict[str, pl.DataFrame]
     """
     import polars as pl
 
-    rows = source.persons.sort("subject", "id", nulls_last=True)
+    given = source.persons.sort("subject", "id", nulls_last=True)
+    rows = _one_each(given.filter(pl.col("subject").is_not_null()))
     if study_days:
-        # Over 89 a birth year is withheld, and with it the age where there was no exact one.
-        age = pl.col("age").fill_null(pl.when(pl.col("birth").is_null()).then(AGE_LIMIT))
-        year, day = calendar.birth_year(age), pl.lit(None, pl.Date)
+        year, month, day = calendar.birth_year(pl.col("age")), pl.lit(None, pl.Int64), pl.lit(None, pl.Date)
     else:
-        year = pl.col("birth").str.head(4).cast(pl.Int64, strict=False)
-        day = pl.col("birth").str.head(10).str.to_date("%Y-%m-%d", strict=False)
-    rows = rows.with_columns(
-        year=year,
-        month=pl.when(pl.col("birth").str.len_bytes() >= 7)
-        .then(pl.col("birth").str.slice(5, 2))
-        .cast(pl.Int64, strict=False)
-        if not study_days
-        else pl.lit(None, pl.Int64),
-        day=day,
-        reason=pl.when(pl.col("subject").is_null())
-        .then(pl.lit(NO_PERSON))
-        .when(year.is_null())
-        .then(pl.lit(NO_BIRTH))
-        .when(pl.int_range(pl.len()).over("subject", "kind") > 0)
-        .then(pl.lit(TWICE)),
-    )
-    bad = part("outcomes", rows.filter(pl.col("reason").is_not_null()).with_columns(disposition=pl.lit("quarantined")))
-    rows = _one_each(rows.filter(pl.col("reason").is_null()))
+        birth = pl.col("birth")
+        year = birth.str.head(4).cast(pl.Int64, strict=False)
+        month = pl.when(birth.str.len_bytes() >= 7).then(birth.str.slice(5, 2)).cast(pl.Int64, strict=False)
+        day = birth.str.head(10).str.to_date("%Y-%m-%d", strict=False)
+    rows = rows.with_columns(year=year, month=month, day=day).filter(pl.col("year").is_not_null())
+    bad = _not_loaded(given, rows["subject"])
     location, location_ids = _locations(rows)
     rows = rows.with_columns(
         person_id=keys_of("person", rows["subject"]),
@@ -104,6 +88,21 @@ def people(source: Source, *, study_days: bool) -> tuple[dict[str, pl.DataFrame]
     tables = {"person": person, "death": cdm.conform("death", died), "location": location}
     died = died.select("subject", death_zone=zone("death"))
     return tables, rows.select("subject", "person_id").join(died, on="subject", how="left"), bad
+
+
+def _not_loaded(given: pl.DataFrame, loaded: pl.Series) -> pl.DataFrame:
+    import polars as pl
+
+    reason = (
+        pl.when(pl.col("subject").is_null())
+        .then(pl.lit(NO_PERSON))
+        .when(~pl.col("subject").is_in(loaded.implode()))
+        .then(pl.lit(NO_BIRTH))
+        .when(pl.int_range(pl.len()).over("subject", "kind") > 0)
+        .then(pl.lit(TWICE))
+    )
+    rows = given.with_columns(reason=reason, disposition=pl.lit("quarantined"))
+    return part("outcomes", rows.filter(pl.col("reason").is_not_null()))
 
 
 def _one_each(rows: pl.DataFrame) -> pl.DataFrame:

@@ -119,6 +119,17 @@ def test_all_or_nothing(url: str, made: dict[str, pl.DataFrame]) -> None:
     assert there == []
 
 
+def test_an_interrupted_load_leaves_nothing(url: str, made: dict[str, pl.DataFrame]) -> None:
+    def stop(message: str, fraction: float | None) -> None:
+        if message == "loading person":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cdm_load.load(url, made, progress=stop)
+    cdm_load.load(url, made)
+    assert query(url, "SELECT count(*) FROM person") == [(2,)]
+
+
 def test_a_full_target_is_kept_unless_told_otherwise(url: str, made: dict[str, pl.DataFrame]) -> None:
     cdm_load.load(url, made)
     fewer = {**made, "measurement": made["measurement"].clear()}
