@@ -215,7 +215,6 @@ def deidentify_labs(
     clean: Output[Dataset],
     withheld: Output[Dataset],
     report: Output[HTML],
-    at: str = "",
 ) -> int:
     """De-identify laboratory messages with the study days of their subjects; consent is checked for each result.
 
@@ -225,7 +224,6 @@ def deidentify_labs(
         clean: De-identified results, shaped like SDTM LB.
         withheld: Results that could not be de-identified: reason, file, row.
         report: What was done to which column, and the residual check.
-        at: Day of the use, YYYY-MM-DD; empty is today.
 
     Returns:
         Number of results withheld, for consent or because they could not be de-identified.
@@ -236,11 +234,11 @@ def deidentify_labs(
     from trialops.privacy.page import privacy_page
     from trialops.stores import step
 
-    with step("deidentify-labs", at=at) as run:
+    with step("deidentify-labs") as run:
         mode, purpose = run.settings.hipaa_compliance_mode, consent_policy().content["trial"]["purpose"]
         tables = {**run.unseal(trial), "LB": run.unseal(labs)["LB"]}
         results = tables["LB"].height
-        seen = check(tables, purpose=purpose, at=day(at))
+        seen = check(tables, purpose=purpose, at=day(""))
         result = HIPAAComplianceOperator().run(
             seen.tables, mode, run.vault, synthetic=mode == "off", progress=run.progress
         )

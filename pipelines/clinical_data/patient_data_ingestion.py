@@ -26,9 +26,7 @@ def _outward(task: dsl.PipelineTask, *, memory: str, name: str) -> dsl.PipelineT
 
 
 @dsl.pipeline(name="patient-data-ingestion", display_name="Patient data ingestion")
-def patient_data_ingestion(
-    source: str, server: str = "", since: str = "", purpose: str = PURPOSE, at: str = ""
-) -> None:
+def patient_data_ingestion(source: str, server: str = "", since: str = "", purpose: str = PURPOSE) -> None:
     """Take in one delivery of patient data.
 
     Args:
@@ -36,7 +34,6 @@ def patient_data_ingestion(
         server: Base URL of a FHIR server to ask too; empty is FHIR_ENDPOINT where that is set; "none" is no server.
         since: FHIR instant to ask the server from; empty is where the last complete pull began, "all" is everything.
         purpose: What FHIR data will be used for, a v3-ActReason code; consent is checked for it, deny by default.
-        at: Day of the use for consent, YYYY-MM-DD; empty is today.
     """
     closing = notify(pipeline="patient_data_ingestion").set_display_name("Notify")
     harden(closing, memory="1Gi").set_caching_options(False)
@@ -45,7 +42,7 @@ def patient_data_ingestion(
         with dsl.If(files.output == "yes", name="SDTM was delivered"):
             ingested = _outward(ingest_sdtm(source=source), memory="4Gi", name="Ingest SDTM")
             allowed = _outward(
-                check_consent(raw=ingested.outputs["raw"], purpose=TRIAL, at=at),
+                check_consent(raw=ingested.outputs["raw"], purpose=TRIAL),
                 memory="4Gi",
                 name="Consent to the trial",
             )
@@ -54,7 +51,7 @@ def patient_data_ingestion(
             # Messages are matched to the subjects that the step before has written.
             labs = _outward(ingest_hl7(source=source).after(cleaned), memory="4Gi", name="Laboratory messages")
             _outward(
-                deidentify_labs(trial=allowed.outputs["permitted"], labs=labs.outputs["raw"], at=at),
+                deidentify_labs(trial=allowed.outputs["permitted"], labs=labs.outputs["raw"]),
                 memory="4Gi",
                 name="De-identify laboratory results",
             )
