@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
-import polars as pl
 from msgspec import Raw, Struct
 
 from trialops.errors import TrialOpsError
 from trialops.standards.coding_sources import ICD_SYSTEM, LOINC_SYSTEM, Source
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _EMPTY = Raw(b"{}")
 T = TypeVar("T")

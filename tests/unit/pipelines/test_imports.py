@@ -20,6 +20,7 @@ ALLOWED = {
 COMMAND_LINE = {
     "pipelines/cli.py",
     "pipelines/cli_cluster.py",
+    "pipelines/cli_coding.py",
     "pipelines/cli_export.py",
     "pipelines/cli_governance.py",
     "pipelines/cli_labs.py",
