@@ -70,12 +70,12 @@ def _waiting(coded: Coded) -> tuple[Text | Table, ...]:
     items = sorted(coded.waiting, key=lambda item: (-item.rows, item.system, item.verbatim))
     if not items:
         return (Text("Nothing waits.", quiet=True),)
-    # A text that few rows carry may be someone's own words: it is read in the queue, not on a page.
+    # What people wrote is read in the queue, not on a page; names of tests are no one's words.
     shown = [item for item in items if item.rows >= SMALLEST_CELL][:_SHOWN]
     rows = [
         [
             item.system,
-            item.verbatim,
+            item.verbatim if item.kind == "lab" else "in the queue",
             item.candidates[0].code if item.candidates else "",
             item.candidates[0].score if item.candidates else None,
             item.reason,
