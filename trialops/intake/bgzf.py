@@ -19,7 +19,7 @@ BLOCK = 65280
 CHUNK = 256 * 1024
 MAX_RATIO = 400
 """Bytes one packed byte may become, above a floor; genotypes of thousands of samples stay well below."""
-RATIO_FLOOR = 64 * 1024**2
+RATIO_FLOOR = 32 * 1024**2
 
 
 class PackedError(Exception):

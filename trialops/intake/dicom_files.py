@@ -21,6 +21,8 @@ MAX_DEPTH = 32
 MAX_ELEMENTS = 1_000_000
 MAX_VALUE = 4 * 1024**2
 """Bytes of a value that is not bulk data."""
+PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010, 0x00287FE0)
+"""Float, double and integer pixel data, and the address of a provider of them."""
 BULK = {"OB", "OD", "OF", "OL", "OV", "OW", "UN", "UT"}
 DEFLATED = "1.2.840.10008.1.2.1.99"
 DIRECTORY = "1.2.840.10008.1.3.10"
@@ -148,6 +150,10 @@ def _read(data: bytes, start: int) -> DicomObject:
         raise DicomError("EMPTY", "the object has no elements")
     if not dataset.get("SOPInstanceUID") or not dataset.get("SOPClassUID"):
         raise DicomError("NO_IDENTITY", "SOP class or instance UID is missing", "00080018")
+    # A file that is cut between two elements looks whole; an image without pixels does not.
+    described = "BitsAllocated" in dataset or "Image Storage" in dataset.SOPClassUID.name
+    if described and not any(tag in dataset for tag in PIXELS):
+        raise DicomError("NO_PIXELS", "an image without pixels: the file was cut, or they were taken out", "7fe00010")
     return DicomObject(meta, dataset, dataset.original_encoding[0] or implicit, little, tuple(notes))
 
 
@@ -206,8 +212,30 @@ def check(dataset: Dataset) -> None:
                 if have > MAX_VALUE and element.VR is not None and element.VR not in BULK and element.VR != "SQ":
                     raise DicomError("TOO_LARGE", "a value that is no bulk data is too large", f"{int(tag):08x}")
             if _is_sequence(element):
+                if isinstance(element, RawDataElement) and element.length != 0xFFFFFFFF:
+                    _items_fit(element.value or b"", "<" if element.is_little_endian else ">", f"{int(tag):08x}")
                 value = current[tag].value
                 waiting += [(item, depth + 1) for item in (value or [])] if current[tag].VR == "SQ" else []
+
+
+def _items_fit(value: bytes, order: str, tag: str) -> None:
+    """Whether a sequence of defined length consists of items that fit into it; the reader does not look.
+
+    Raises:
+        DicomError: It does not.
+    """
+    at = 0
+    while at < len(value):
+        if at + 8 > len(value):
+            raise DicomError("CORRUPT", "a sequence ends inside the head of an item", tag)
+        group, number, length = struct.unpack_from(f"{order}HHL", value, at)
+        if (group, number) != (0xFFFE, 0xE000):
+            raise DicomError("CORRUPT", "a sequence holds something that is no item", tag)
+        if length == 0xFFFFFFFF:
+            return  # its end is marked: the reader finds it, or says that it is missing
+        at += 8 + length
+    if at > len(value):
+        raise DicomError("TRUNCATED", "an item is longer than its sequence", tag)
 
 
 def _is_sequence(element: Any) -> bool:

@@ -236,4 +236,4 @@ def _text(read: DicomObject, name: str) -> str:
 
 def _count(read: DicomObject, name: str) -> int | None:
     text = _text(read, name)
-    return int(text) if text.isdigit() and len(text) < 10 else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None

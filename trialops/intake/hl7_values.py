@@ -10,10 +10,10 @@ import datetime as dt
 import re
 from functools import lru_cache
 
-TIME = re.compile(r"(\d{4})(\d\d)?(\d\d)?(?:(\d\d)(\d\d)?(\d\d)?(?:\.(\d{1,4}))?)?([+-]\d{4})?\Z")
-NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)\Z")
-RANGE = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*-\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*\Z")
-BOUND = re.compile(r"\s*(<=|>=|<|>)\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*\Z")
+TIME = re.compile(r"(\d{4})(\d\d)?(\d\d)?(?:(\d\d)(\d\d)?(\d\d)?(?:\.(\d{1,4}))?)?([+-]\d{4})?\Z", re.A)
+NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)\Z", re.A)
+RANGE = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*-\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*\Z", re.A)
+BOUND = re.compile(r"\s*(<=|>=|<|>)\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*\Z", re.A)
 
 FLAGS = {
     "L": "LOW", "LL": "LOW", "<": "LOW", "H": "HIGH", "HH": "HIGH", ">": "HIGH", "N": "NORMAL",
@@ -101,7 +101,7 @@ def limits(value: str) -> tuple[str, str]:
 @lru_cache(maxsize=1 << 16)
 def is_loinc(code: str) -> bool:
     """Whether a code is LOINC by form and check digit (modulus 10, alternate digits doubled from the right)."""
-    match = re.fullmatch(r"(\d{1,7})-(\d)", code)
+    match = re.fullmatch(r"(\d{1,7})-(\d)", code, re.A)
     if not match:
         return False
     total = 0

@@ -62,7 +62,12 @@ def endpoint(text: str) -> Endpoint:
     """
     scheme, separator, rest = text.strip().rpartition("://")
     host, colon, port = rest.rpartition(":")
-    if (separator and scheme not in ("mllp", "mllps")) or not colon or not host or not port.isdigit():
+    if (
+        (separator and scheme not in ("mllp", "mllps"))
+        or not colon
+        or not host
+        or not (port.isascii() and port.isdigit())
+    ):
         raise TrialOpsError(
             "This is no address of a laboratory interface.",
             where="LAB_SYSTEM_ENDPOINT",

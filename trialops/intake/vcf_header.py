@@ -136,7 +136,7 @@ def read_header(lines: Sequence[str]) -> Header:
             raise VcfError("BAD_HEADER", f"##{key} has no ID", number)
         if key == "contig" and pairs is not None:
             length = pairs.get("length", "0")
-            if not length.isdigit() or len(length) > 12 or pairs["ID"] in contigs:
+            if not (length.isascii() and length.isdigit()) or len(length) > 12 or pairs["ID"] in contigs:
                 raise VcfError("BAD_CONTIG", "a ##contig has no usable length, or stands twice", number)
             contigs[pairs["ID"]] = int(length)
         if key in ("INFO", "FORMAT") and pairs is not None:

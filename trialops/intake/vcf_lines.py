@@ -27,19 +27,31 @@ def lines(path: Path, *, most: int = MAX_LINE) -> Iterator[str]:
     Raises:
         VcfError: The file is cut, corrupt, a bomb, not text, or has a line that is too long.
     """
-    number, rest = 0, b""
+    number, size = 0, 0
+    rest: list[bytes] = []  # pieces of a line that is not complete yet
     try:
         for chunk in _chunks(path):
             if b"\0" in chunk:
                 raise VcfError("BINARY", "the file holds NUL bytes: it is no VCF text", number + 1)
-            *whole, rest = (rest + chunk).split(b"\n")
+            first, *whole = chunk.split(b"\n")
+            rest.append(first)
+            size += len(first)
+            if size > most:
+                raise VcfError("LINE_TOO_LONG", f"a line is longer than {most >> 20} MB", number + 1)
+            if not whole:
+                continue
+            whole, rest, line = whole[:-1], [whole[-1]], b"".join(rest)
+            size = len(rest[0])
+            number += 1
+            yield _text(line, number)
+            if not any(whole):
+                number += len(whole)  # nothing but empty lines
+                continue
             for line in whole:
                 number += 1
                 yield _text(line, number)
-            if len(rest) > most:
-                raise VcfError("LINE_TOO_LONG", f"a line is longer than {most >> 20} MB", number + 1)
-        if rest:
-            yield _text(rest, number + 1)
+        if size:
+            yield _text(b"".join(rest), number + 1)
     except PackedError as error:
         raise VcfError(error.reason, error.message, number + 1) from None
 

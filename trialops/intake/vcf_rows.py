@@ -14,10 +14,10 @@ from functools import lru_cache
 REF = re.compile(r"[ACGTN]+\Z")
 SYMBOLIC = re.compile(r"<[^<>\s,]+>\Z")
 BREAKEND = re.compile(
-    r"(?:[ACGTN]+[\[\]][^\[\]\s]+:\d+[\[\]]|[\[\]][^\[\]\s]+:\d+[\[\]][ACGTN]+|\.[ACGTN]+|[ACGTN]+\.)\Z"
+    r"(?:[ACGTN]+[\[\]][^\[\]\s]+:\d+[\[\]]|[\[\]][^\[\]\s]+:\d+[\[\]][ACGTN]+|\.[ACGTN]+|[ACGTN]+\.)\Z", re.A
 )
-QUAL = re.compile(r"(?:\.|[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:inf|nan|Inf|NaN|INF|NAN|Infinity))\Z")
-GENOTYPE = re.compile(r"[/|]?(?:\.|\d{1,4})(?:[/|](?:\.|\d{1,4}))*\Z")
+QUAL = re.compile(r"(?:\.|[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:inf|nan|Inf|NaN|INF|NAN|Infinity))\Z", re.A)
+GENOTYPE = re.compile(r"[/|]?(?:\.|\d{1,4})(?:[/|](?:\.|\d{1,4}))*\Z", re.A)
 MAX_ALLELES = 1000
 
 
@@ -86,7 +86,7 @@ def read_row(text: str, line: int, samples: int, contigs: Mapping[str, int]) -> 
     chrom, position, name, ref, alt, qual, filters, info = columns[:8]
     if chrom not in contigs:
         raise RowError("UNKNOWN_CONTIG", "the contig is not in the header", "CHROM")
-    if not position.isdigit() or len(position) > 12:
+    if not (position.isascii() and position.isdigit()) or len(position) > 12:
         raise RowError("BAD_POS", "the position is no number", "POS")
     pos = int(position)
     ref = ref.upper()
