@@ -29,7 +29,8 @@ LONG = 8
 NAME_PART, NUMBER_PART, PLACE_PART = 2, 4, 4
 #: Most written forms of one part of an address.
 FORMS = 48
-_TITLES = frozenset(
+#: Words beside a name that are no part of it.
+TITLES = frozenset(
     "dr mr mrs ms miss prof sir dame md phd jr sr ii iii iv rn do np pa the and of mx von van de la der del".split()
 )
 _INITIALS_BEFORE = re.compile(r"(?:\b[^\W\d_]\.?[ \u00a0-]{0,2}){1,3}$")
@@ -93,7 +94,7 @@ def _needle(text: str, kind: str, *, exact: bool = False, far: bool = True) -> N
 
 def _names(names: Iterable[str]) -> Iterable[Needle | None]:
     for name in names:
-        words = [w for w in _WORD.findall(name.replace("'", "").replace("\u2019", "")) if fold(w) not in _TITLES]
+        words = [w for w in _WORD.findall(name.replace("'", "").replace("\u2019", "")) if fold(w) not in TITLES]
         proper = [w for w in words if len(w) > 1]
         if len(proper) > 1:
             yield _needle(name, "NAME")
@@ -108,7 +109,7 @@ def _names(names: Iterable[str]) -> Iterable[Needle | None]:
         # O'Neil is one word and two, Smith-Jones is two.
         for word in {*proper, *re.findall(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)+", name)}:
             plain = fold(word)
-            if len(plain) < NAME_PART or plain in _TITLES:
+            if len(plain) < NAME_PART or plain in TITLES:
                 continue
             yield _needle(word, "NAME", exact=plain in COMMON_WORDS or len(plain) < 4)
             for other in NICKNAMES.get(plain, ()):

@@ -24,7 +24,7 @@ from trialops.privacy import text_dates
 from trialops.privacy.clinical_terms import find_terms
 from trialops.privacy.context import find_context
 from trialops.privacy.gazetteer import find_places
-from trialops.privacy.known import find_known
+from trialops.privacy.known import TITLES, find_known, fold
 from trialops.privacy.recognisers import find_patterns
 from trialops.privacy.spans import KINDS, Known, Span, merge
 
@@ -140,8 +140,10 @@ class TextDeidentifier:
         for text, own in zip(texts, known, strict=True):
             dates = text_dates.find_dates(text)
             spans = [Span(d.start, d.end, "DATE", "date") for d in dates]
-            spans += find_patterns(text, [(d.start, d.end) for d in dates])
-            spans += _beside(find_context(text), dates)
+            context = _beside(find_context(text), dates)
+            numbers = [(s.start, s.end) for s in context if s.kind in ("PHONE", "ID")]
+            spans += find_patterns(text, [*((d.start, d.end) for d in dates), *numbers])
+            spans += context
             spans += _unnamed(find_places(text), text)
             if own is not None:
                 spans += find_known(text, own)
@@ -190,7 +192,12 @@ def _unnamed(spans: list[Span], text: str) -> list[Span]:
     if not spans:
         return spans
     terms = find_terms(text)
-    return [s for s in spans if not any(a <= s.start and s.end <= b for a, b in terms)]
+    return [
+        s
+        for s in spans
+        if not any(a <= s.start and s.end <= b for a, b in terms)
+        and fold(text[s.start : s.end]).strip(" .") not in TITLES
+    ]
 
 
 def _lengths(what: str) -> TrialOpsError:
@@ -201,11 +208,13 @@ def _lengths(what: str) -> TrialOpsError:
     )
 
 
-def _masked(text: str, spans: list[Span]) -> tuple[str, list[int]]:
+def _masked(text: str, spans: list[Span]) -> tuple[str, Sequence[int]]:
     """The text with placeholders, and for each of its characters the position it came from."""
     if not spans:
-        return text, list(range(len(text)))
-    out, origin, last = [], [], 0
+        return text, range(len(text))
+    out: list[str] = []
+    origin: list[int] = []
+    last = 0
     for span in spans:
         placeholder = f"[{span.kind}]"
         out += [text[last : span.start], placeholder]

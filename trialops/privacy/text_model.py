@@ -36,6 +36,8 @@ WIDTH, DEPTH, WINDOW, PIECES = 80, 4, 1, 3
 _INSIDE = frozenset({".", "-", "'", "\u2019", ",", "/", "&", "#", "\n", " ", "de", "of", "la", "der", "van", "von"})
 #: Texts go through the network so many at a time, sorted by length.
 BATCH = 128
+#: Characters of a text that are looked at together.
+LONGEST = 10_000
 
 
 @dataclass(frozen=True)
@@ -125,18 +127,32 @@ def find_model(texts: Sequence[str], model: TextModel | None = None) -> list[lis
     if not texts:
         return []
     model = model or load()
-    docs = [model.nlp.make_doc(text) for text in texts]
-    result: list[list[Span]] = [[] for _ in texts]
-    order = sorted(range(len(docs)), key=lambda i: len(docs[i]))
+    pieces = [(i, at, piece) for i, text in enumerate(texts) for at, piece in _pieces(text)]
+    docs = [model.nlp.make_doc(piece) for _, _, piece in pieces]
+    found: list[list[Span]] = [[] for _ in pieces]
+    order = sorted((k for k, doc in enumerate(docs) if len(doc)), key=lambda k: len(docs[k]))
     for start in range(0, len(order), BATCH):
-        chosen = [i for i in order[start : start + BATCH] if len(docs[i])]
-        if chosen:
-            for i, scores in zip(chosen, model.network.predict([docs[i] for i in chosen]), strict=True):
-                result[i] = _spans(docs[i], scores, model.threshold)
+        chosen = order[start : start + BATCH]
+        for k, scores in zip(chosen, model.network.predict([docs[k] for k in chosen]), strict=True):
+            found[k] = _spans(docs[k], pieces[k][2], scores, model.threshold)
+    result: list[list[Span]] = [[] for _ in texts]
+    for (i, at, _), spans in zip(pieces, found, strict=True):
+        result[i] += [Span(s.start + at, s.end + at, s.kind, s.source) for s in spans] if at else spans
     return result
 
 
-def _spans(doc: Doc, scores: npt.NDArray[np.float32], threshold: float) -> list[Span]:
+def _pieces(text: str) -> list[tuple[int, str]]:
+    """A long text in pieces that end at a space, so that memory does not grow with it."""
+    pieces, at = [], 0
+    while len(text) - at > LONGEST:
+        cut = max(text.rfind(" ", at + LONGEST // 2, at + LONGEST), text.rfind("\n", at + LONGEST // 2, at + LONGEST))
+        end = cut + 1 if cut >= 0 else at + LONGEST
+        pieces.append((at, text[at:end]))
+        at = end
+    return [*pieces, (at, text[at:])]
+
+
+def _spans(doc: Doc, text: str, scores: npt.NDArray[np.float32], threshold: float) -> list[Span]:
     """Runs of tokens that are more likely than the threshold part of an identifier."""
     hit = (1.0 - scores[:, 0]) >= threshold
     if not hit.any():
@@ -155,7 +171,7 @@ def _spans(doc: Doc, scores: npt.NDArray[np.float32], threshold: float) -> list[
         else:
             spans.append(Span(start, end, kind, "model"))
         last = i
-    return [s for s in spans if _possible(s.kind, doc.text[s.start : s.end])]
+    return [s for s in spans if _possible(s.kind, text[s.start : s.end])]
 
 
 def _possible(kind: str, text: str) -> bool:

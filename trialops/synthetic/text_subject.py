@@ -217,7 +217,7 @@ def subject_notes(count: int, seed: int = 0, *, offset: int = 0) -> Iterator[tup
         writer.slots = slots
         parts = [
             writer.sentence(rule)
-            for rule in writer.rng.choices(("clin", "gen", "none"), (6, 2, 1), k=writer.rng.randint(3, 7))
+            for rule in writer.rng.choices(("clin", "gen", "none"), (6, 2, 1), k=writer.rng.randint(2, 5))
         ]
         text, spans = "", []
         for part in parts:

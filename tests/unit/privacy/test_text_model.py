@@ -40,7 +40,11 @@ def test_a_missing_model_is_reported(tmp_path: Path) -> None:
 
 
 def test_names_without_any_announcement_are_found() -> None:
-    texts = ["Agnieszka Wrzosek tolerated the second infusion well.", "It was Mirjana who noticed the rash.", "no names here"]
+    texts = [
+        "Agnieszka Wrzosek tolerated the second infusion well.",
+        "It was Mirjana who noticed the rash.",
+        "no names here",
+    ]
     found = find_model(texts)
     assert any(s.kind == "NAME" and "Wrzosek" in texts[0][s.start : s.end] for s in found[0])
     assert any("Mirjana" in texts[1][s.start : s.end] for s in found[1])
@@ -71,7 +75,10 @@ def test_training_is_reproducible_and_learns(tmp_path: Path) -> None:
     notes = list(Writer(6, "training").documents(200))
     untrained = train_text_model.train(0, 5, log=False)
     assert train_text_model.judge(one, notes)["all"]["exact"] > 0.5
-    assert train_text_model.judge(one, notes)["all"]["precision"] > train_text_model.judge(untrained, notes)["all"]["precision"]
+    assert (
+        train_text_model.judge(one, notes)["all"]["precision"]
+        > train_text_model.judge(untrained, notes)["all"]["precision"]
+    )
     assert load(tmp_path / "a").threshold == one.threshold
 
 

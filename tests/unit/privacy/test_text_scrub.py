@@ -109,7 +109,9 @@ def test_any_texts_can_be_scrubbed_twice(texts: list[str]) -> None:
         assert all(0 <= s.start < s.end <= len(text) for s in spans)
 
 
-PIECES = st.sampled_from(["Zofia Norvath", "7712345", "03.04.2013", "slept well", "[NAME]", "Dr. ", "\n", ", ", "tel 614-555-0142", "Ω", "é"])
+PIECES = st.sampled_from(
+    ["Zofia Norvath", "7712345", "03.04.2013", "slept well", "[NAME]", "Dr. ", "\n", ", ", "tel 614-555-0142", "Ω", "é"]
+)
 
 
 @given(st.lists(PIECES, max_size=8))
