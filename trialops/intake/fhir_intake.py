@@ -119,6 +119,9 @@ def ingest(run: Step, folder: Path | None, server: str = "", since: str = "") ->
     intake, held = _merge(run, zone, documents, others, pulled, cursors)
     if not intake.complete:
         notes.append("Something is missing or damaged; see the notes beside the documents. What is sound was loaded.")
+    waiting = _about_nobody_held(zone, held, intake)
+    if waiting:
+        notes.append(f"{waiting:,} resources are about patients that have not been delivered; they are kept and wait.")
     names = [name for name, there in (("delivery folder", folder), ("FHIR server", server)) if there]
     return Ingested(intake, held, " and ".join(names), tuple(notes))
 
@@ -135,6 +138,18 @@ def _ask(run: Step, server: str, since: str) -> Pull:
         return pull(client, keep, since=since, progress=run.progress)
     finally:
         client.close()
+
+
+def _about_nobody_held(zone: RawZone, held: Held, intake: FhirIntake) -> int:
+    """Resources of the types that changed whose patient is not held: not an error, deliveries come in any order."""
+    import polars as pl
+
+    people = zone.read(held, {"Patient"}).get("Patient")
+    known = people["id"] if people is not None else pl.Series([], dtype=pl.String)
+    return sum(
+        table.filter(pl.col("subject").is_not_null() & ~pl.col("subject").is_in(known.implode())).height
+        for table in intake.merged.changed.values()
+    )
 
 
 def _operation(endpoint: str) -> tuple[str, str]:

@@ -549,6 +549,18 @@ def test_component_merges_deliveries_and_reuses_one_it_knows(home: Path, tmp_pat
     assert record["metrics"]["nothing_new_since"] == "run-1"
 
 
+def test_component_says_what_waits_for_its_patient(home: Path, tmp_path: Path) -> None:
+    source = tmp_path / "delivery"
+    source.mkdir()
+    (source / "bundle-1.json").write_bytes(bundle([patient("a"), observation("o1", "a"), observation("o2", "later")]))
+    run(home, source)
+    page = (home / "runs/run-1/steps/ingest-fhir/page.html").read_text()
+    assert "1 resources are about patients that have not been delivered" in page
+    (source / "bundle-2.json").write_bytes(bundle([patient("later")]))
+    run(home, source)
+    assert "have not been delivered" not in (home / "runs/run-1/steps/ingest-fhir/page.html").read_text()
+
+
 def test_component_refuses_another_study(home: Path, tmp_path: Path) -> None:
     def enrolled(study: str) -> Path:
         folder = tmp_path / study
