@@ -44,6 +44,17 @@ def normalised(text: str) -> str:
 
 
 @lru_cache(maxsize=200_000)
+def _spelled(token: str) -> str:
+    """British and American spelling made one: oesophagus, haemorrhage, tumour."""
+    return token if len(token) < 6 else token.replace("ae", "e").replace("oe", "e").replace("our", "or")
+
+
+def _bag(tokens: Iterable[str]) -> tuple[str, ...]:
+    """Words in any order; what is not said is unspecified, so that word adds nothing."""
+    return tuple(sorted(token for token in tokens if token != "unspecified"))
+
+
+@lru_cache(maxsize=200_000)
 def _trigrams(token: str) -> frozenset[str]:
     padded = f"^{token}$"
     return frozenset(padded[i : i + 3] for i in range(max(1, len(padded) - 2)))
@@ -107,7 +118,7 @@ class TermIndex:
         self._postings: dict[str, list[int]] = defaultdict(list)
         for index, (text, tokens) in enumerate(zip(plain, self._tokens, strict=True)):
             self._exact[text].append(index)
-            self._bags[tuple(sorted(tokens))].append(index)
+            self._bags[_bag(tokens)].append(index)
             for token in set(tokens):
                 self._postings[token].append(index)
         total = max(1, len(terms))
@@ -131,7 +142,7 @@ class TermIndex:
     def _told(self, plain: str) -> tuple[str, ...]:
         words = plain.split()
         if not self._synonyms:
-            return tuple(word for word in words if word not in _STOP) or tuple(words)
+            return tuple(_spelled(word) for word in words if word not in _STOP) or tuple(words)
         out: list[str] = []
         i = 0
         while i < len(words):
@@ -144,7 +155,7 @@ class TermIndex:
             else:
                 out.append(words[i])
                 i += 1
-        kept = tuple(word for word in out if word not in _STOP)
+        kept = tuple(_spelled(word) for word in out if word not in _STOP)
         return kept or tuple(out)
 
     def search(self, text: str, limit: int = 5, allowed: Iterable[int] | None = None) -> list[Match]:
@@ -163,7 +174,7 @@ class TermIndex:
         for index in self._exact.get(plain, ()):
             found[index] = Match(index, 1.0, "exact")
         query = self.tokens(text)
-        for index in self._bags.get(tuple(sorted(query)), ()):
+        for index in self._bags.get(_bag(query), ()):
             found.setdefault(index, Match(index, 0.98, "same words"))
         for index in self._reached(query):
             if index not in found:

@@ -14,6 +14,7 @@ from trialops.standards.coding import STATUSES, Coded, MedicalCodingOperator
 from trialops.standards.dictionaries import load_dictionaries
 from trialops.standards.review import ReviewQueue
 from trialops.stores.database import connect, migrate
+from trialops.synthetic.wordlists import CONDITIONS, DIAGNOSIS
 
 LB = pl.DataFrame(
     {
@@ -93,6 +94,16 @@ def test_without_a_dictionary_events_stay_uncoded_with_a_reason() -> None:
 def test_history_is_coded_by_its_words() -> None:
     coded = MedicalCodingOperator().run({"MH": MH})
     assert by_text(coded, "condition") == {"ANOREXIA": ("auto", "R63.0"), "SOMETHING QUITE ELSE": ("review", "")}
+
+
+@pytest.mark.slow
+def test_what_is_taken_from_words_is_the_code_a_site_reported() -> None:
+    """The synthesized trial states both: the words (in British spelling) and the ICD-10-CM code."""
+    reported = {row[0]: row[2] for row in (DIAGNOSIS, *CONDITIONS)}
+    coded = MedicalCodingOperator().run({"MH": pl.DataFrame({"MHTERM": list(reported)})})
+    taken = {c.source.verbatim: c.code for c in coded.codings if c.status == "auto"}
+    assert len(taken) >= 10
+    assert taken == {term: reported[term] for term in taken}
 
 
 def test_fhir_conditions_by_date() -> None:
