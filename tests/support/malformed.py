@@ -89,6 +89,8 @@ def hl7() -> Iterator[Case]:
     yield case("separators missing", swap(rb"MSH|^~\&|", b"MSH||"), "WRONG_DELIMITERS")
     yield case("separators repeated", swap(rb"^~\&", rb"^^\&"), "WRONG_DELIMITERS")
     yield case("separators are letters", swap(rb"^~\&", rb"abcd"), "WRONG_DELIMITERS")
+    yield case("separator is NUL", b"MSH|\0]\n", "WRONG_DELIMITERS")
+    yield case("separator is a control character", swap(rb"^~\&", b"\x01~\\&"), "WRONG_DELIMITERS")
     yield case("too many separators", swap(rb"^~\&", rb"^~\&#$"), "WRONG_DELIMITERS")
     yield case("field separator is a blank", swap(b"MSH|", b"MSH "), "WRONG_DELIMITERS")
     yield case("field separator is a letter", swap(b"MSH|", b"MSHx"), "WRONG_DELIMITERS")

@@ -173,7 +173,7 @@ def delimiters_of(line: str) -> Delimiters:
     Raises:
         Hl7Error: They are missing, repeated, or letters.
     """
-    if len(line) < 6 or line[3].isalnum() or line[3].isspace():
+    if len(line) < 6 or line[3].isalnum() or line[3].isspace() or not line[3].isprintable():
         raise Hl7Error("WRONG_DELIMITERS", "MSH declares no separators", segment=1, location="MSH^1^1", code="102")
     separator = line[3]
     declared = line[4:].split(separator, 1)[0]
@@ -183,9 +183,13 @@ def delimiters_of(line: str) -> Delimiters:
             "WRONG_DELIMITERS", "MSH-2 must hold up to five different characters", segment=1, location="MSH^1^2",
             code="102",
         )  # fmt: skip
-    if any(c.isalnum() or c.isspace() or c == '"' for c in declared):
+    if any(c.isalnum() or not c.isprintable() or c in ' "' for c in declared):
         raise Hl7Error(
-            "WRONG_DELIMITERS", "MSH-2 holds a letter, digit, quote or blank", segment=1, location="MSH^1^2", code="102"
+            "WRONG_DELIMITERS",
+            "MSH-2 holds a letter, digit, quote, blank or control character",
+            segment=1,
+            location="MSH^1^2",
+            code="102",
         )
     padded = declared + "\0" * 4
     return Delimiters(separator, *(c if c != "\0" else "" for c in padded[:4]))

@@ -15,7 +15,7 @@ import io
 import re
 import uuid
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import MutableSequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -329,11 +329,11 @@ class DicomDeidentifier:
         dataset = source.dataset
         meta = FileMetaDataset()
         guessed = ImplicitVRLittleEndian if source.implicit else ExplicitVRLittleEndian
-        syntax = UID(source.meta.get("TransferSyntaxUID") or guessed)
+        syntax = source.meta.get("TransferSyntaxUID") or guessed
         meta.TransferSyntaxUID = ExplicitVRLittleEndian if syntax == DEFLATED else syntax
         meta.MediaStorageSOPClassUID = dataset.SOPClassUID
         meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-        meta.ImplementationClassUID = "2.25.302030101060205040"
+        meta.ImplementationClassUID = UID("2.25.302030101060205040")
         meta.ImplementationVersionName = f"TRIALOPS_{VERSION}"
         file = FileDataset(None, dataset, preamble=b"\0" * 128, file_meta=meta)  # type: ignore[arg-type]
         buffer = io.BytesIO()
@@ -347,9 +347,8 @@ class DicomDeidentifier:
 def _many(value: Any) -> list[Any]:
     if value is None:
         return []
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        return [value]
-    return list(value)
+    # Several values are a MultiValue; a PersonName can be iterated over too, letter by letter, and is one value.
+    return list(value) if isinstance(value, MutableSequence) else [value]
 
 
 def _blank(item: Dataset) -> Dataset:

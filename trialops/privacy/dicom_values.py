@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,8 @@ def cleaned(text: str) -> str:
     kept: list[str] = []
     for word in re.findall(r"[A-Za-z]+\d{0,2}|\d{1,2}(?:\.\d)?(?:mm|MM)?(?![\d.])", text):
         stem = word.rstrip("0123456789")
+        if len(stem) in (1, 2) and not stem.isupper() and stem.lower() not in ("of", "in", "to"):
+            continue  # MR is a modality, Mr is a person
         thickness = word[0].isdigit() and word.lower().endswith("mm")
         if thickness or word.upper() in _safe_words() or (stem and stem.upper() in _safe_words()):
             kept.append(word)
@@ -75,6 +77,6 @@ def each(value: Any, change: Callable[[str], str]) -> Any:
     """Apply a change to a value or to each of several."""
     if value is None:
         return value
-    if isinstance(value, str) or not hasattr(value, "__iter__"):
-        return change(str(value))
-    return [change(str(item)) for item in value]
+    if isinstance(value, MutableSequence):
+        return [change(str(item)) for item in value]
+    return change(str(value))
