@@ -25,6 +25,7 @@ MASKS = ("hash", "redact", "generalise", "null", "tokenise")
 TEXT = "name_in_text"
 #: What masks leave: placeholders, pseudonyms and tokens of the vault, keyed hashes.
 _MADE = r"^(?:\[[A-Z_]+\]|[a-z2-7]{16}|[0-9a-f]{32})$"
+_CATEGORIES = 50
 _CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[_\-.\s]+")
 
 
@@ -52,6 +53,7 @@ class MaskingPolicy:
     texts: int
     free_text: int
     text_share: float
+    category: float
     least: int
     kinds: Mapping[str, Kind]
     calendar: Mapping[str, tuple[str, ...]]
@@ -124,6 +126,7 @@ def parse(data: Mapping[str, Any]) -> MaskingPolicy:
         int(data["texts"]),
         int(data["free_text"]),
         float(data["text_share"]),
+        float(data["category"]),
         int(data["least"]),
         kinds,
         {mode: tuple(patterns) for mode, patterns in data.get("calendar", {}).items()},
@@ -153,7 +156,8 @@ def discover(
         if not values:
             continue
         finding = _by_value(table, column, values, policy)
-        if finding is None and scrubber is not None:
+        few = len(values) < min(policy.category * frame[column].count(), _CATEGORIES)
+        if finding is None and scrubber is not None and not few:
             finding = _by_text(table, column, values, policy, scrubber)
         if finding is not None:
             found.append(finding)
