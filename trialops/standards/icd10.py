@@ -195,7 +195,8 @@ class ICD10:
         if not there:
             return Finding(text, code, "unknown", "there is no such code", "", basis, self.near(code))
         if not library.is_leaf(code):
-            reason = "it has subdivisions; one of them must be reported"
+            extended = all(library.is_extended_subcategory(c) for c in library.get_children(code))
+            reason = "its 7th character is missing" if extended else "it has subdivisions; one of them must be reported"
             return Finding(text, code, "not billable", reason, description, basis, self.below(code))
         return Finding(text, code, "valid", "", description, basis)
 

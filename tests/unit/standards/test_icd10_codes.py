@@ -69,6 +69,12 @@ def test_status(code: str, day: str | None, status: str) -> None:
     assert bool(finding.reason) != finding.valid
 
 
+def test_why_a_code_is_not_billable() -> None:
+    assert ICD.check("S72.001").reason == "its 7th character is missing"
+    assert ICD.check("T36.0X1").reason == "its 7th character is missing"  # X holds the 6th place
+    assert "subdivisions" in ICD.check("S72").reason and "subdivisions" in ICD.check("E11").reason
+
+
 def test_changes_agree_with_the_release() -> None:
     """What the list says was added is billable in the release; what was deleted is not."""
     assert len(changes()) > 60
