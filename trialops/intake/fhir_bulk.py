@@ -79,26 +79,26 @@ def parse_manifest(body: object, name: str) -> Manifest:
         TrialOpsError: A part that is needed is missing or of another form.
     """
     if not isinstance(body, dict) or not isinstance(body.get("transactionTime"), str):
-        raise _unusable(name, "transactionTime is missing")
+        raise _unusable("transactionTime is missing")
     promises = []
     for role in LISTS:
         listed = body.get(role, [])
         if not isinstance(listed, list) or (role == "output" and role not in body):
-            raise _unusable(name, f"{role} is not a list")
+            raise _unusable(f"{role} is not a list")
         for one in listed:
             count = one.get("count") if isinstance(one, dict) else None
             sound = isinstance(one, dict) and isinstance(one.get("url"), str)
             whole = count is None or (isinstance(count, int) and not isinstance(count, bool) and count >= 0)
             if not sound or not whole:
-                raise _unusable(name, f"an entry of {role} has no url or no usable count")
+                raise _unusable(f"an entry of {role} has no url or no usable count")
             promises.append(Promise(role, str(one.get("type") or ""), count, one["url"], body["transactionTime"]))
     return Manifest(name, body["transactionTime"], tuple(promises))
 
 
-def _unusable(name: str, why: str) -> TrialOpsError:
+def _unusable(why: str) -> TrialOpsError:
     return TrialOpsError(
         f"The manifest of a bulk export cannot be followed: {why}",
-        where=name,
+        where="the file with transactionTime and output",
         fix="Export again, or remove the manifest to read the NDJSON files without one.",
     )
 

@@ -527,6 +527,42 @@ def test_component_seals_all_that_was_received_and_what_is_held(home: Path, tmp_
             assert b"Sacrosanct" not in path.read_bytes(), path.name
 
 
+def test_component_keeps_a_large_document_in_parts(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trialops.intake.fhir_intake.PART", 1000)
+    source = tmp_path / "delivery"
+    source.mkdir()
+    content = bundle([patient(f"p{i}") for i in range(100)])
+    (source / "bundle-1.json").write_bytes(content)
+    run(home, source)
+    with step("look") as run_:
+        listing = next(k for k in run_.objects.list(f"raw/{run_.vault.id}/files") if k.endswith(".parts.json"))
+        parts = json.loads(run_.objects.get(listing))["parts"]
+        keys = [f"raw/{run_.vault.id}/files/{digest}" for digest in parts]
+        whole = b"".join(run_.vault.decrypt(run_.objects.get(key), context=key) for key in keys)
+    assert len(parts) > 5 and whole == content
+
+
+def test_component_notices_a_file_that_is_still_being_written(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trialops.intake import fhir_intake
+
+    source = tmp_path / "delivery"
+    source.mkdir()
+    (source / "bundle-1.json").write_bytes(bundle([patient("a")]))
+    merge = fhir_intake.merge_delivery
+
+    def slowly(*arguments: Any) -> Any:
+        (source / "bundle-1.json").write_bytes(bundle([patient("a"), patient("b")]))
+        return merge(*arguments)
+
+    monkeypatch.setattr(fhir_intake, "merge_delivery", slowly)
+    with pytest.raises(TrialOpsError, match="changed while it was read"):
+        run(home, source)
+    with step("look") as run_:
+        assert open_zone(run_).held().seq == 0
+
+
 def test_component_merges_deliveries_and_reuses_one_it_knows(home: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     for folder, made in ((first, patient("a")), (second, patient("b"))):
