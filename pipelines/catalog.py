@@ -67,8 +67,12 @@ CATALOG: tuple[Entry, ...] = (
         triggers=(),
         owner="data engineer",
         alert_policy="data",
-        parameters=(("source", "Folder of SDTM transport files, one per domain."),),
-        arguments=(("source", INCOMING),),
+        parameters=(
+            ("source", "Folder with sdtm/ and, where there is FHIR, fhir/ below it."),
+            ("purpose", "Purpose of use that the patients' FHIR Consents are asked for."),
+            ("vocabulary", "Folder of an Athena vocabulary download; empty: every code is concept 0."),
+        ),
+        arguments=(("source", DELIVERIES),),
     ),
     Entry(
         name="patient_data_ingestion",

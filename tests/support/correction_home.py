@@ -42,15 +42,16 @@ class CorrectionHome:
         """Intake, de-identification, gate, features in one run."""
         from components.features import build_features
         from components.intake import ingest_sdtm
-        from components.privacy import deidentify
+        from components.privacy import check_consent, deidentify
         from components.quality import quality_gate
 
         self.begin()
-        names = ("raw", "quarantine", "clean", "withheld", "validated", "queries", "features")
+        names = ("raw", "quarantine", "permitted", "decisions", "clean", "withheld", "validated", "queries", "features")
         out = {name: self.made(name) for name in names}
-        pages = [self.made(f"page-{n}") for n in range(4)]
+        pages = [self.made(f"page-{n}") for n in range(5)]
         ingest_sdtm.python_func(str(self.source), out["raw"], out["quarantine"], pages[0])
-        deidentify.python_func(out["raw"], out["clean"], out["withheld"], pages[1])
+        check_consent.python_func(out["raw"], out["permitted"], out["decisions"], pages[4], "TRIAL")
+        deidentify.python_func(out["permitted"], out["clean"], out["withheld"], pages[1])
         assert quality_gate.python_func(out["clean"], out["validated"], out["queries"], pages[2]) == "pass"
         build_features.python_func(out["validated"], out["features"], pages[3])
         return out
@@ -58,17 +59,29 @@ class CorrectionHome:
     def correct(self, file: Path, *, apply: bool) -> tuple[str, dict[str, Made]]:
         """The correction pipeline's steps in one run: the decision, and the outputs."""
         from components.intake import ingest_sdtm
+        from components.privacy import check_consent
         from components.quality import apply_corrections, decide_corrections, propose_corrections
 
         self.begin()
-        names = ("raw", "quarantine", "proposal", "rejected", "corrected", "validated", "features")
+        names = (
+            "raw",
+            "quarantine",
+            "permitted",
+            "decisions",
+            "proposal",
+            "rejected",
+            "corrected",
+            "validated",
+            "features",
+        )
         out = {name: self.made(name) for name in names}
-        pages = [self.made(f"page-{n}") for n in range(4)]
+        pages = [self.made(f"page-{n}") for n in range(5)]
         ingest_sdtm.python_func(str(self.source), out["raw"], out["quarantine"], pages[0])
-        propose_corrections.python_func(out["raw"], out["proposal"], out["rejected"], pages[1], str(file))
+        check_consent.python_func(out["raw"], out["permitted"], out["decisions"], pages[4], "TRIAL")
+        propose_corrections.python_func(out["permitted"], out["proposal"], out["rejected"], pages[1], str(file))
         decision = decide_corrections.python_func(out["proposal"], pages[2], apply=apply)
         apply_corrections.python_func(
-            out["raw"],
+            out["permitted"],
             out["proposal"],
             out["corrected"],
             out["validated"],

@@ -97,7 +97,7 @@ def test_one_subject_is_made_anew_and_yesterday_is_still_there(
     assert home.tables() == after
     assert clean_rows(home, Path(again["clean"].path), "LB").equals(new)
     assert (
-        json.loads(Path(again["raw"].path).read_text())["digest"]
+        json.loads(Path(again["permitted"].path).read_text())["digest"]
         == json.loads(Path(out["corrected"].path).read_text())["digest"]
     )
 

@@ -37,6 +37,8 @@ def apply_proposal(
     """
     from trialops.governance.approval import approvals_and_objections
     from trialops.governance.signatures import Signatures
+    from trialops.privacy.consent import consent_policy
+    from trialops.privacy.consent_check import check, day
     from trialops.privacy.deidentify import HIPAAComplianceOperator
     from trialops.quality.engine import ClinicalDataValidatorOperator
     from trialops.quality.gate import apply_gate
@@ -63,6 +65,8 @@ def apply_proposal(
         domains=", ".join(proposal.domains),
     )
     after, _ = corrected(tables, [entry])
+    # The evidence of consent may be what was corrected.
+    after = dict(check(after, purpose=consent_policy().content["trial"]["purpose"], at=day("")).tables)
     run.seal(outputs["corrected"], after)
     mode = run.settings.hipaa_compliance_mode
 
