@@ -78,7 +78,7 @@ def export_research_database(
     schema: str = "",
     replace: bool = False,
 ) -> int:
-    """Load the newest OMOP tables into a database over SQLAlchemy, all or nothing, and compare what arrived.
+    """Load the newest kept OMOP tables into a database over SQLAlchemy, all or nothing, and compare what arrived.
 
     Args:
         evidence: Rows and digests sent and found, by table.
@@ -94,15 +94,13 @@ def export_research_database(
     from dataclasses import asdict
 
     from trialops.regulatory.access import authorise
-    from trialops.regulatory.research_database import check_target, export_cdm, research_page
-    from trialops.standards import cdm
+    from trialops.regulatory.research_database import check_target, export_cdm, newest_cdm, research_page
     from trialops.stores import step
 
     with step("export-research-database", purpose=purpose, schema=schema, replace=replace) as run:
         authorise(run, "research_database", purpose)
         check_target(target)
-        newest = {name: run.read_latest(f"omop/{name}") for name in cdm.spec()}
-        tables = {name: frame for name, frame in newest.items() if frame is not None}
+        tables = newest_cdm(run)
         done = export_cdm(target, tables, schema=schema, replace=replace, progress=run.progress)
         rows = sum(item.sent for item in done)
         run.write_json(evidence, {"tables": [asdict(item) for item in done]})

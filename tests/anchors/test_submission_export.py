@@ -14,12 +14,17 @@ from lxml import etree
 
 from tests.support.cdisc_schemas import dataset_json_schema, define_schema
 from tests.support.submissions import files
+from trialops.intake.sdtm import read_folder
 from trialops.intake.xport import XportWriter
 from trialops.intake.xport_read import read_transport
+from trialops.regulatory.cut import make_cut
 from trialops.regulatory.dataset_json import read_json, write_json
 from trialops.regulatory.define_rules import check_define, parse_define
 from trialops.regulatory.define_xml import write_define
 from trialops.regulatory.metadata import Metadata, Study, describe
+from trialops.regulatory.standard import domain_of, variable_of
+from trialops.regulatory.submission import verify_submission, write_submission
+from trialops.synthetic.columns import COLUMNS
 
 DATA_SETS = ["ae", "cm", "dm", "ds", "eg", "ex", "lb", "mh", "suppae", "suppdm", "suppds", "sv", "vs"]
 
@@ -89,3 +94,35 @@ def test_the_pilot_as_dataset_json_is_valid_and_equal(described: Metadata, tmp_p
             whole = {i.name: pl.Int64 for i in data_set.items if i.typed.data_type == "integer"}
             assert back.frame.equals(data_set.frame.cast(whole)), data_set.name
             assert list(schema.iter_errors({**back.header, "rows": []})) == []
+
+
+@pytest.mark.slow
+def test_the_pilot_as_a_submission_package(pilot: Path, tmp_path: Path) -> None:
+    intake = read_folder(pilot)
+    cut = make_cut(intake.tables, {p.name: p.read_bytes() for p in pilot.glob("*.xpt")})
+    written = write_submission(tmp_path / "package", cut, Study(intake.study))
+    assert sorted(d.name.lower() for d in written.metadata.data_sets) == DATA_SETS and written.findings == ()
+    assert verify_submission(tmp_path / "package", expected=written.digest) == ([], [])
+    sdtm = tmp_path / "package/m5/datasets/cdiscpilot01/tabulations/sdtm"
+    for name in DATA_SETS:
+        source, sent = (read_transport((f / f"{name}.xpt").read_bytes()) for f in (pilot, sdtm))
+        assert sent.frame.height == source.frame.height and sent.frame.columns == source.frame.columns
+        assert all(c.label for c in sent.columns) and sent.label
+        text = {c.name for c in source.columns if c.kind == "char"}
+        kinds = {c: pl.String for c in sent.frame.columns if sent.frame.schema[c] == pl.String and c not in text}
+        # What the pilot holds as all-missing numbers is text in the standard, and intake trims blanks in front of a
+        # value (95 of DSSPID); nothing else changes but the order.
+        trimmed = source.frame.with_columns(pl.col(pl.String).str.strip_chars_start(" "))
+        wanted = trimmed.with_columns(pl.lit("").alias(c) for c in kinds).sort(pl.all())
+        assert sent.frame.sort(pl.all()).equals(wanted), name
+
+
+def test_labels_in_use_are_those_of_the_standard(pilot: Path) -> None:
+    """Labels of the synthetic trial's files, written independently of the submission's metadata, agree with it."""
+    differing = {
+        f"{name}.{c.name}": (c.label, variable_of(name if name.startswith("SUPP") else domain_of(name), c.name).label)
+        for name, columns in COLUMNS.items()
+        for c in columns
+        if c.label != variable_of(name if name.startswith("SUPP") else domain_of(name), c.name).label
+    }
+    assert differing == {}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from trialops.pages import Page
+    from trialops.stores.context import Step
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,24 @@ def export_cdm(
     return done
 
 
+def newest_cdm(run: Step) -> dict[str, pl.DataFrame]:
+    """The tables of the newest load that standardization has kept and that still verifies.
+
+    Raises:
+        TrialOpsError: There is none.
+    """
+    from trialops.standards.omop_run import DATASET, tables_of
+
+    kept = run.lake.last_validated(DATASET)
+    if kept is None:
+        raise TrialOpsError(
+            "There are no OMOP tables to export",
+            where=f"data set {DATASET}",
+            fix="Run pipeline data_standardization first.",
+        )
+    return tables_of(run.read_snapshot(f"validated/{DATASET}", kept.snapshot))
+
+
 def check_target(url: str) -> None:
     """Refuse a target that is no database we load, or that carries a password.
 
@@ -124,7 +143,7 @@ def read_table(url: str, name: str, schema: str = "") -> pl.DataFrame:
         path = url.partition("://")[2].removeprefix("/")
         connection = duckdb.connect(path, read_only=True)
         try:
-            frame = connection.execute(query).pl()
+            frame = connection.sql(query).pl()
         finally:
             connection.close()
     else:
