@@ -82,7 +82,7 @@ def treat(walker: Walker, people: People, policy: FhirPolicy, mode: str, scrubbe
         found = scrubber.find(asked)
         harmless |= {(t, how) for t, spans in zip(asked, found, strict=True) if not spans}
     changed = 0
-    for how, scrubber in (("phrase", scrubbers.phrases), ("text", scrubbers.notes), ("term", scrubbers.notes)):
+    for how, scrubber in (("phrase", scrubbers.phrases), ("text", scrubbers.notes), ("term", scrubbers.phrases)):
         rest = sorted(
             (k for k in wanted if k[2] == how and ((k[0], how) not in harmless or owned.in_text(k[1], k[0]))),
             key=lambda k: (k[0], k[1] or ""),
