@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trialops.intake.hl7_labs import PRELIMINARY
+from trialops.intake.hl7_standard import standardised
 from trialops.intake.subjects import REASONS, Subjects
 
 if TYPE_CHECKING:
@@ -31,8 +32,9 @@ RANK = {"F": 1, "U": 1, "X": 1, "C": 2, "W": 3, "D": 3}
 """At the same time of reporting the higher one counts; preliminary statuses have 0."""
 
 LB = (
-    "STUDYID", "DOMAIN", "USUBJID", "LBSEQ", "LBREFID", "LBTEST", "LBLOINC", "LBORRES", "LBORRESU", "LBORNRLO",
-    "LBORNRHI", "LBNRIND", "LBSTAT", "LBSPEC", "LBNAM", "LBMETHOD", "LBDTC",
+    "STUDYID", "DOMAIN", "USUBJID", "LBSEQ", "LBREFID", "LBTESTCD", "LBTEST", "LBLOINC", "LBORRES", "LBORRESU",
+    "LBORNRLO", "LBORNRHI", "LBSTRESC", "LBSTRESN", "LBSTRESU", "LBSTNRLO", "LBSTNRHI", "LBNRIND", "LBSTAT", "LBSPEC",
+    "LBNAM", "LBMETHOD", "LBDTC",
 )  # fmt: skip
 PROVENANCE = (
     "STATUS", "REPORTED", "PLACER", "PANEL", "SUBID", "LOCAL_CODE", "LBORRES_CODE", "LBORNR", "VALUE_TYPE",
@@ -224,10 +226,9 @@ def _shape(frame: pl.DataFrame, study: str, labels: Mapping[str, str]) -> pl.Dat
         _ROW=pl.col("RECORD"),
         _RECEIVED=pl.col("SENT").str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False),
     )
-    columns = [*LB, *PROVENANCE]
-    texts = [c for c in columns if shaped.schema[c] == pl.String]
+    texts = [c for c in shaped.columns if shaped.schema[c] == pl.String]
     empty = [pl.when(pl.col(c) != "").then(c).alias(c) for c in texts]
-    return shaped.select(columns).with_columns(empty)
+    return standardised(shaped.with_columns(empty)).select(*LB, *PROVENANCE)
 
 
 def _unmatched(disposed: pl.DataFrame, subjects: Subjects) -> pl.DataFrame:

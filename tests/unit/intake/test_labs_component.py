@@ -15,6 +15,7 @@ from components.intake import ingest_hl7, ingest_sdtm
 from components.privacy import deidentify
 from tests.support.homes import leave, live_in
 from trialops.intake.lab_inbox import LabInbox
+from trialops.privacy.deidentify import HIPAAComplianceOperator
 from trialops.settings import settings
 from trialops.stores.context import Step
 from trialops.synthetic import generate
@@ -59,7 +60,7 @@ def expected(trial: Path) -> pl.DataFrame:
     parts = [trial / "sdtm" / "lb.xpt", *sorted((trial / "sdtm" / "corrections").rglob("lb.xpt"))]
     frames = [pl.from_pandas(pyreadstat.read_xport(str(p))[0]) for p in parts]
     labs = pl.concat(frames, how="diagonal").unique(["USUBJID", "LBSEQ"], keep="last", maintain_order=True)
-    columns = ["USUBJID", "LBDTC", "LBTESTCD", "LBORRES", "LBORRESU", "LBORNRLO", "LBORNRHI", "LBNRIND"]
+    columns = ["USUBJID", "LBDTC", "LBTESTCD", "LBORRES", "LBORRESU", "LBORNRLO", "LBORNRHI", "LBNRIND", "LBSTRESN"]
     return labs.select(columns).with_columns(pl.col("LBORRESU").replace(UCUM)).sort(columns)
 
 
@@ -69,9 +70,20 @@ def test_values_equal_the_lb_domain_and_replays_change_nothing(home: Path, trial
     run = Step("look", {}, settings())
     labs = run.unseal(first["raw"])["LB"]  # type: ignore[arg-type]
     want = expected(trial)
-    got = labs.with_columns(LBTESTCD=pl.col("LBLOINC").replace_strict(CODES)).select(want.columns).sort(want.columns)
-    assert got.equals(want)
+    got = labs.select(want.columns).sort(want.columns)
+    texts = want.columns[:-1]
+    assert got.select(texts).equals(want.select(texts)) and labs["LBLOINC"].replace_strict(CODES).equals(
+        labs["LBTESTCD"]
+    )
+    off = (got["LBSTRESN"] / want["LBSTRESN"] - 1).abs()
+    assert off.max() < 3e-4 and labs["LBSTRESU"].null_count() == 0  # type: ignore[operator]
     assert run.read_table(first["quarantine"]).is_empty() and run.read_table(first["unmatched"]).is_empty()  # type: ignore[arg-type]
+
+    # The rows are LB rows: de-identification takes them in place of the LB data set.
+    tables = run.unseal(output(home, Dataset, "dm_raw"))
+    clean = HIPAAComplianceOperator().run({"DM": tables["DM"], "LB": labs}, "strict", run.vault).tables["LB"]
+    assert clean.height == want.height and not set(clean["USUBJID"]) & set(labs["USUBJID"])
+    assert {"LBDY", "LBTESTCD", "LBSTRESN"} <= set(clean.columns) and not {"MESSAGE_ID", "LBREFID"} & set(clean.columns)
 
     # The same messages cut to other files, twice, in another order, some of them over the wire.
     other = home / "other" / "hl7"
