@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from components.intake import ingest_fhir
 from tests.support.fhir_zone import Zone, bundle, delete, observation, patient
 from tests.support.homes import Made, artifact, leave, live_in
+from tests.support.vaults import MASTER, vault_in
 from trialops.errors import TrialOpsError
 from trialops.intake import fhir_json
 from trialops.intake.fhir_delivery import labels
@@ -360,6 +361,29 @@ def test_tables_that_did_not_change_are_not_written_again(tmp_path: Path) -> Non
     zone.give(observation("o2", "a"))
     after = zone.zone.held().tables
     assert after["Patient"] == before["Patient"] and after["Observation"] != before["Observation"]
+
+
+def test_a_destroyed_key_ends_what_it_sealed_and_deliveries_go_on(tmp_path: Path) -> None:
+    zone = Zone(tmp_path)
+    zone.give(patient("a"), observation("o", "a"))
+    vault = vault_in(tmp_path, MASTER)
+    vault.rotate("raw")
+    vault.destroy("raw", 1, reason="the sponsor's order", actor="tester")
+    after = Zone(tmp_path)
+    assert after.zone.held().tables == {} and after.zone.held().seq == 1
+    after.give(patient("a"))
+    assert set(after.current("Patient")) == {"a"} and after.zone.held().seq == 2
+
+
+def test_an_altered_state_is_an_error(tmp_path: Path) -> None:
+    zone = Zone(tmp_path)
+    zone.give(patient("a"))
+    for path in (tmp_path / "raw").rglob("tables/*"):
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+    with pytest.raises(TrialOpsError):
+        Zone(tmp_path).zone.held()
 
 
 # -- references -------------------------------------------------------------------------------------------------------
