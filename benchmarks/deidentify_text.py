@@ -2,10 +2,10 @@
 
     python benchmarks/deidentify_text.py --sizes 250 500 1000 --repeats 3
 
-The analyzer is Presidio's engine with all its English recognisers and a blank spaCy pipeline: nothing is downloaded, and it
-finds no names. Ours finds the subject's own identifiers, dates, names and places too (`full`), or all but what the model
-finds (`rules`). Prints one JSON object: notes and characters per second by size (medians), ratios, peak memory, and how time
-grows with the number of notes (1.0 is linear).
+The analyzer is Presidio's engine with all its English recognisers and a blank spaCy pipeline: nothing is downloaded,
+and it finds no names. Ours finds the subject's own identifiers, dates, names and places too (`full`), or all but what
+the model finds (`rules`). Prints one JSON object: notes and characters per second by size (medians), ratios, peak
+memory, and how time grows with the number of notes (1.0 is linear).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Recall and precision on 1,500 labelled sentences of another origin. The file is for judging only: nothing was learnt from it."""
+"""Recall and precision on 1,500 labelled sentences of another origin, kept for judging: nothing is learnt from them."""
 
 from __future__ import annotations
 
@@ -78,9 +78,8 @@ def test_the_file_is_the_one_the_figures_are_about(anchors: Path) -> None:
 def test_recall_over_hipaa_classes(anchors: Path) -> None:
     result = score(anchors)
     table = {k: f"{result.half[k]}/{n}" for k, n in sorted(result.total.items())}
-    print(
-        f"recall {result.recall(result.half):.4f} whole {result.recall(result.whole):.4f} precision {result.precision:.4f} {table}"
-    )
+    print(f"half {result.recall(result.half):.4f} whole {result.recall(result.whole):.4f}")
+    print(f"precision {result.precision:.4f} {table}")
     assert result.recall(result.half) >= 0.90
     assert result.recall(result.whole) >= 0.88
     assert result.precision >= 0.70

@@ -2,8 +2,9 @@
 
     python -m trialops.privacy.build_towns
 
-The names are those of telephone areas in the phonenumbers package. Left out are names that are also words: of the ICD-10-CM
-descriptions (Lyme, Lassa), of the terms the model must leave alone, and of the English in Python's own sources.
+The names are those of telephone areas in the phonenumbers package. Left out are names that are also words: of the
+ICD-10-CM descriptions (Lyme, Lassa), of the terms the model must leave alone, and of the English in
+Python's own sources.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-from trialops.privacy.rule_words import CAPWORD
+from trialops.privacy.context import names
 
 TERMS = Path(__file__).parent / "clinical_terms.txt"
 _WORD = re.compile(r"[^\W_]+")
@@ -16,7 +16,12 @@ _HEAD = (
     r"classification|staging|inventory|osteotomy|herniorrhaphy|fundoplication|anastomosis|forceps|retractor|cautery|tendon|"
     r"coefficient|agar|bacillus|antigen|protocol diet|esophagus|oesophagus|thyroiditis|dementia|encephalopathy|purpura)"
 )
-_NAMED = re.compile(rf"(?<![\w.])(?:{CAPWORD}[ -]){{0,2}}{CAPWORD}(?:['\u2019]s)?[ ]{_HEAD}(?!\w)")
+
+
+@cache
+def _named() -> re.Pattern[str]:
+    word = names()["CAPWORD"]
+    return re.compile(rf"(?<![\w.])(?:{word}[ -]){{0,2}}{word}(?:['\u2019]s)?[ ]{_HEAD}(?!\w)")
 
 
 @cache
@@ -42,7 +47,7 @@ def find_terms(text: str) -> list[tuple[int, int]]:
         (start, end) of each; they can overlap.
     """
     low, terms = text.lower(), _terms()
-    found = [m.span() for m in _NAMED.finditer(text)]
+    found = [m.span() for m in _named().finditer(text)]
     if len(low) != len(text):
         return found
     for match in _WORD.finditer(low):

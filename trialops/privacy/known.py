@@ -31,7 +31,37 @@ NAME_PART, NUMBER_PART, PLACE_PART = 2, 4, 4
 FORMS = 48
 #: Words beside a name that are no part of it.
 TITLES = frozenset(
-    "dr mr mrs ms miss prof sir dame md phd jr sr ii iii iv rn do np pa the and of mx von van de la der del".split()
+    [
+        "dr",
+        "mr",
+        "mrs",
+        "ms",
+        "miss",
+        "prof",
+        "sir",
+        "dame",
+        "md",
+        "phd",
+        "jr",
+        "sr",
+        "ii",
+        "iii",
+        "iv",
+        "rn",
+        "do",
+        "np",
+        "pa",
+        "the",
+        "and",
+        "of",
+        "mx",
+        "von",
+        "van",
+        "de",
+        "la",
+        "der",
+        "del",
+    ]
 )
 _INITIALS_BEFORE = re.compile(r"(?:\b[^\W\d_]\.?[ \u00a0-]{0,2}){1,3}$")
 _INITIALS_AFTER = re.compile(r"(?:,? {0,2}[A-Z]\b\.?){1,3}")

@@ -1,4 +1,4 @@
-"""What the de-identification of free text finds and what it is told: spans, their kinds, a subject's own identifiers."""
+"""What the de-identification of free text finds and is told: spans, their kinds, a subject's own identifiers."""
 
 from __future__ import annotations
 

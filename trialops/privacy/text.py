@@ -9,8 +9,8 @@ The layers, in the order in which they decide what a find is:
 5. `gazetteer`: names of countries, states and large cities (`trialops.privacy.gazetteer`);
 6. `model`: a small named-entity model trained on synthesized notes (`trialops.privacy.text_model`).
 
-A find of any layer is enough. What is left after one round is looked at again until nothing is found, so that scrubbing a
-scrubbed text changes nothing.
+A find of any layer is enough. What is left after one round is looked at again until nothing is found, so that scrubbing
+a scrubbed text changes nothing.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ class TextDeidentifier:
             offsets: Limited mode: per text the subject's offset in days.
 
         Returns:
-            The texts with "[NAME]" and so on; in limited mode dates are shifted in the form in which they stand, and those
-            that no exact shift exists for become "[DATE]".
+            The texts with "[NAME]" and so on; in limited mode dates are shifted in the form in which they stand, and
+            those that no exact shift exists for become "[DATE]".
 
         Raises:
             TrialOpsError: Lengths differ, or the offsets do not fit the mode.

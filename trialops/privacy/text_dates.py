@@ -82,21 +82,27 @@ _ANNOUNCED_MONTH = "|".join(rf"(?<=\b{word} )" for word in _BEFORE_MONTH)
 _FORMS = {
     "ymd": rf"{_L}{_Y4}(?P<s>[-/.])(?P<m>1[0-2]|0?[1-9])(?P=s){_D}(?:{_TIME}{_R}|T[\d:.Z+-]*)",
     "compact": rf"{_L}{_Y4}(?P<m>1[0-2]|0[1-9])(?P<d>[12]\d|3[01]|0[1-9])(?:T\d{{4,6}})?(?!\w)",
-    "numeric": rf"{_DIGIT_START}{_WEEK}{_L}(?P<a>[12]\d|3[01]|0?[1-9])(?P<g> ?)(?P<s>[-/.\u2013])(?P=g)(?P<b>[12]\d|3[01]|0?[1-9])(?P=g)(?P=s)(?P=g){_Y2}{_TIME}{_R}",
-    "d_mon_y": rf"{_DIGIT_START}{_WEEK}(?<![\w.,/-]){_D}{_ORD}(?:[ -]?of[ ]|[ ]de[ ]|[ ,/.-]{{0,2}})?{_MON}(?:[ ]de[ ]|[ ,/.'\u2019-]{{0,2}}){_Y2}{_TIME}(?![\w])",
-    "mon_d_y": rf"{_WORD_START}{_WEEK}(?<![^\W\d_]){_MON}[ -]{{0,2}}{_D}{_ORD}(?:,?[ ]|,|-|[ ]'){{1}}{_Y2}{_TIME}(?![\w:]|[.,]\d)",
+    "numeric": rf"{_DIGIT_START}{_WEEK}{_L}(?P<a>[12]\d|3[01]|0?[1-9])(?P<g> ?)(?P<s>[-/.\u2013])(?P=g)"
+    rf"(?P<b>[12]\d|3[01]|0?[1-9])(?P=g)(?P=s)(?P=g){_Y2}{_TIME}{_R}",
+    "d_mon_y": rf"{_DIGIT_START}{_WEEK}(?<![\w.,/-]){_D}{_ORD}(?:[ -]?of[ ]|[ ]de[ ]|[ ,/.-]{{0,2}})?{_MON}"
+    rf"(?:[ ]de[ ]|[ ,/.'\u2019-]{{0,2}}){_Y2}{_TIME}(?![\w])",
+    "mon_d_y": rf"{_WORD_START}{_WEEK}(?<![^\W\d_]){_MON}[ -]{{0,2}}{_D}{_ORD}"
+    rf"(?:,?[ ]|,|-|[ ]'){{1}}{_Y2}{_TIME}(?![\w:]|[.,]\d)",
     "y_mon_d": rf"(?<!\w){_Y4}[ -]{_MON}[ -]{_D}(?!\w)",
     "mon_y": rf"{_WORD_START}(?<![^\W\d_]){_MON}(?:[ ]of[ ]|[ ]de[ ]|[ ,/'-]{{1,2}}){_Y4}(?!\w)",
     "d_mon": rf"{_DIGIT_START}{_WEEK}(?<![\w./,-]){_D}{_ORD}(?:[ -]?of[ ]|[ ]de[ ]|[ -]{{0,1}}){_MON}(?![\w])",
-    "mon_d": rf"{_WORD_START}{_WEEK}(?<![^\W\d_]){_MON}[ ]{_D}{_ORD}(?![\w:/]|[.,%]\d|[ ]?(?:mg|ml|mL|kg|cm|mm|%|times|days|weeks))",
+    "mon_d": rf"{_WORD_START}{_WEEK}(?<![^\W\d_]){_MON}[ ]{_D}{_ORD}"
+    rf"(?![\w:/]|[.,%]\d|[ ]?(?:mg|ml|mL|kg|cm|mm|%|times|days|weeks))",
     "mon": rf"(?:{_ANNOUNCED_MONTH})(?P<mon>{'|'.join(_TABLES['en'])})(?!\w)",
     "ym": rf"{_L}{_Y4}(?P<s>[-/])(?P<m>1[0-2]|0[1-9])(?![\w/-])",
     "my": rf"{_L}(?P<m>1[0-2]|0?[1-9])(?P<s>[-/]){_Y4}(?![\w/-])",
-    "short": rf"(?<=\b[oO]n )(?P<a>1[0-2]|0?[1-9])/(?P<b>[12]\d|3[01]|0?[1-9])(?![\w/]|[.,]\d)"
-    rf"|(?:(?<=\bsince )|(?<=\bSince )|(?<=\buntil )|(?<=\bdated )|(?<=\bDate: )|(?<=\bby ))(?P<a2>1[0-2]|0?[1-9])/(?P<b2>[12]\d|3[01]|0?[1-9])(?![\w/]|[.,]\d)",
+    "short": r"(?<=\b[oO]n )(?P<a>1[0-2]|0?[1-9])/(?P<b>[12]\d|3[01]|0?[1-9])(?![\w/]|[.,]\d)"
+    r"|(?:(?<=\bsince )|(?<=\bSince )|(?<=\buntil )|(?<=\bdated )|(?<=\bDate: )|(?<=\bby ))"
+    r"(?P<a2>1[0-2]|0?[1-9])/(?P<b2>[12]\d|3[01]|0?[1-9])(?![\w/]|[.,]\d)",
     "weekday": rf"(?<!\w)(?P<wd>{'|'.join(w for k in ('en', 'fr', 'de') for w in _WEEK_TABLES[k])})s?(?!\w)",
-    "holiday": r"(?<!\w)(?:Christmas(?: Eve| Day)?|Thanksgiving(?: Day)?|New Year'?s(?: Eve| Day)?|Easter(?: Sunday| Monday)?|"
-    r"Labou?r Day|Memorial Day|Independence Day|Halloween|Valentine'?s Day|Boxing Day|Passover|Ramadan|Eid|Diwali|Yom Kippur|"
+    "holiday": r"(?<!\w)(?:Christmas(?: Eve| Day)?|Thanksgiving(?: Day)?|New Year'?s(?: Eve| Day)?|"
+    r"Easter(?: Sunday| Monday)?|Labou?r Day|Memorial Day|Independence Day|Halloween|Valentine'?s Day|Boxing Day|"
+    r"Passover|Ramadan|Eid|Diwali|Yom Kippur|"
     r"Mother'?s Day|Father'?s Day|Bastille Day|Fourth of July|4th of July)(?!\w)",
 }
 
@@ -111,7 +117,8 @@ def _compiled() -> dict[str, re.Pattern[str]]:
 def _hint() -> re.Pattern[str]:
     """What a text without any date has not: a month, a day of the week, or numbers with separators."""
     return re.compile(
-        rf"(?i){_union(_TABLES)}|{_DAYNAME}|\d[-/.\u2013 ]+\d|\d{{8}}|Christmas|day\b|Easter|Hallow|Passover|Ramadan|Eid|Diwali|Yom"
+        rf"(?i){_union(_TABLES)}|{_DAYNAME}|\d[-/.\u2013 ]+\d|\d{{8}}|Christmas|Thanks|New Year|of July|day\b|"
+        r"Easter|Hallow|Passover|Ramadan|Eid|Diwali|Yom"
     )
 
 

@@ -73,7 +73,7 @@ def _prefix(text: str) -> str:
 
 def network() -> Model[Any, Any]:
     """The untrained network: hashed words, beginnings, endings and shapes; convolutions over four tokens each side."""
-    from spacy.ml.models import MaxoutWindowEncoder, MultiHashEmbed, build_Tok2Vec_model, build_tagger_model
+    from spacy.ml.models import MaxoutWindowEncoder, MultiHashEmbed, build_tagger_model, build_Tok2Vec_model
 
     embed = MultiHashEmbed(WIDTH, attrs=list(ROWS), rows=list(ROWS.values()), include_static_vectors=False)
     encode = MaxoutWindowEncoder(WIDTH, WINDOW, PIECES, DEPTH)

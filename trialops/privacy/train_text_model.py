@@ -1,4 +1,4 @@
-"""Train the named-entity model from blank on synthesized sentences, judge it on those kept back, and write it with its card.
+"""Train the named-entity model from blank on synthesized sentences, judge it on those kept back, write it and its card.
 
     python -m trialops.privacy.train_text_model --sentences 60000 --out trialops/privacy/models
 
@@ -81,10 +81,8 @@ def train(sentences: int, seed: int, *, log: bool = True) -> TextModel:
         net.finish_update(optimizer)
         optimizer.step_schedules()
         if log and step % 100 == 99:
-            print(
-                f"step {step + 1}/{steps} loss {loss / tokens:.4f} tokens/s {tokens / (time.perf_counter() - begun):.0f}",
-                flush=True,
-            )
+            speed = tokens / (time.perf_counter() - begun)
+            print(f"step {step + 1}/{steps} loss {loss / tokens:.4f} tokens/s {speed:.0f}", flush=True)
             loss, tokens, begun = 0.0, 0, time.perf_counter()
     set_dropout_rate(net, 0.0)
     return TextModel(nlp, net, THRESHOLD, {})
@@ -151,6 +149,21 @@ def write(model: TextModel, folder: Path, facts: dict[str, Any]) -> str:
     return digest
 
 
+def describe(model: TextModel, sentences: int, seed: int) -> dict[str, Any]:
+    """What the card says about a model: data, architecture, use, limits, and how it did on texts it has not seen."""
+    return {
+        "trained_on": f"{sentences} synthesized texts of trialops.synthetic.clinical_text, part training, each once",
+        "command": f"python -m trialops.privacy.train_text_model --sentences {sentences} --seed {seed}",
+        "architecture": f"spaCy blank English tokenizer; hash embedding of {', '.join(text_model.ROWS)}; "
+        f"{text_model.DEPTH} convolutions of width {text_model.WIDTH}; softmax per token",
+        "intended_use": "One of several layers of trialops.privacy.text, for English notes; never alone.",
+        "limits": "It knows synthesized sentences only; real notes are harder. Often missed: names in lower case without "
+        "context, firms that are plain words, other languages. Taken for names: plain words it never met.",
+        "kept_back": judge(model, list(Writer(seed, "judging").documents(JUDGED))),
+        "same_grammar": judge(model, list(Writer(seed + 1, "training").documents(JUDGED))),
+    }
+
+
 def main() -> int:
     """Train, judge and write.
 
@@ -163,19 +176,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=text_model.FOLDER)
     arguments = parser.parse_args()
     model = train(arguments.sentences, arguments.seed)
-    kept_back = list(Writer(arguments.seed, "judging").documents(JUDGED))
-    seen = list(Writer(arguments.seed + 1, "training").documents(JUDGED))
-    facts = {
-        "trained_on": f"{arguments.sentences} synthesized texts of trialops.synthetic.clinical_text, part training, each seen once",
-        "command": f"python -m trialops.privacy.train_text_model --sentences {arguments.sentences} --seed {arguments.seed}",
-        "architecture": f"spaCy blank English tokenizer; hash embedding of {', '.join(text_model.ROWS)}; {text_model.DEPTH} convolutions of width "
-        f"{text_model.WIDTH}; softmax per token",
-        "intended_use": "One of several layers of trialops.privacy.text, for English notes. Never alone: it has no certain recall.",
-        "limits": "Synthesized sentences only: real notes are harder. Names in lower case without context, firms that are plain words, other "
-        "languages and scripts are often missed. Plain words it has not met are sometimes taken for names.",
-        "kept_back": judge(model, kept_back),
-        "same_grammar": judge(model, seen),
-    }
+    facts = describe(model, arguments.sentences, arguments.seed)
     print(json.dumps(facts, indent=1))
     print(write(model, arguments.out, facts))
     return 0

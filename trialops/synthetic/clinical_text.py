@@ -1,8 +1,8 @@
 """Synthesized sentences and notes with identifiers whose positions are known.
 
-A grammar of sentences (`text_grammar/`) is expanded at random; slots become invented names, places and numbers. The grammar
-has a part that the named-entity model learns from and a part that is kept back for judging; sentences, names and towns
-of one are not in the other.
+A grammar of sentences (`text_grammar/`) is expanded at random; slots become invented names, places and numbers. The
+grammar has a part that the named-entity model learns from and a part that is kept back for judging; sentences, names
+and towns of one are not in the other.
 """
 
 from __future__ import annotations
@@ -48,6 +48,28 @@ _PROSE = (
 )
 _DOCSTRING = re.compile(r'"""(.*?)"""', re.DOTALL)
 _SENTENCE = re.compile(r"(?:(?<=[.!?] )|^)[A-Z][a-z]+(?: [a-z'-]+,?){3,24}\.")
+
+
+_ERRANDS = (
+    "bring",
+    "buy",
+    "check",
+    "send",
+    "fix",
+    "find",
+    "read",
+    "sign",
+    "open",
+    "close",
+    "change",
+    "update",
+    "review",
+    "cancel",
+    "book",
+    "return",
+    "call",
+    "finish",
+)
 
 
 @dataclass(frozen=True)
@@ -180,9 +202,7 @@ class Writer:
             return self._put(self.rng.choice(prose(self.part)), out, at)
         if rule == "verb2":
             return self._put(
-                self.rng.choice(
-                    "bring buy check send fix find read sign open close change update review cancel book return call finish".split()
-                ),
+                self.rng.choice(_ERRANDS),
                 out,
                 at,
             )

@@ -1,4 +1,4 @@
-"""Values of the slots of synthesized sentences: people, places, organisations, dates and numbers of several countries."""
+"""Values of the slots of synthesized sentences: people, places, organisations, dates and numbers."""
 
 from __future__ import annotations
 
@@ -10,46 +10,16 @@ from functools import cache
 
 from trialops.synthetic import text_names
 
-_STREET_WORDS = (
-    "Oak Maple Cedar Pine Elm Walnut Willow Birch Chestnut Main Park Lake Hill Church Mill River Spring High Station Market Bridge School Garden Meadow "
-    "Sunset Highland Forest Valley Orchard Prospect Pleasant Franklin Jefferson Madison Jackson Lincoln Grant Monroe Victoria Albert Queens Kings Abbey "
-    "Castle Manor Harbor Ocean Bay Ridge Canyon Sycamore Magnolia Laurel Dogwood Hickory Juniper Aspen Poplar Cypress Eagle Hawk Fox Deer Rosewood Stonegate"
-).split()
-_WAYS = "Street St St. Avenue Ave Ave. Road Rd Rd. Lane Ln Drive Dr Court Ct Place Boulevard Blvd Way Terrace Circle Parkway Crescent Close Square Highway Trail".split()
-_STATES = (
-    "Alabama Alaska Arizona Arkansas California Colorado Connecticut Delaware Florida Georgia Hawaii Idaho Illinois Indiana Iowa Kansas Kentucky Louisiana Maine "
-    "Maryland Massachusetts Michigan Minnesota Mississippi Missouri Montana Nebraska Nevada Ohio Oklahoma Oregon Pennsylvania Tennessee Texas Utah Vermont "
-    "Virginia Wisconsin Wyoming Ontario Quebec Manitoba Bavaria Saxony Tuscany Catalonia Andalusia Queensland Yorkshire Kent Normandy Punjab Kerala Guangdong"
-).split() + [
-    "New York",
-    "New Jersey",
-    "New Mexico",
-    "North Carolina",
-    "South Dakota",
-    "West Virginia",
-    "Rhode Island",
-    "New South Wales",
-    "British Columbia",
-]
-_CODES = "AL AK AZ AR CA CO CT DE FL GA HI ID IL IN IA KS KY LA ME MD MA MI MN MS MO MT NE NV NH NJ NM NY NC ND OH OK OR PA RI SC SD TN TX UT VT VA WA WV WI WY".split()
-_ABROAD = (
-    "Rue de {C}|Rue {L}|Avenue {L}|{C}er Straße|{L}straße|{L}weg|{L}platz|Via {L}|Via {C}|Calle {L}|Calle de {C}|Avenida {L}|Rua {L}|{L}straat|{L}laan|{L}gatan|{L}vej|"
-    "{L}katu|ul. {L}|{L} utca|Plaza {C}|Place {L}|Viale {L}|Chemin de {C}|{L}gasse|Carrer de {C}|{L} Sokak|{L} Marg|{L}vägen|Boulevard {L}"
-).split("|")
-_FIRM = "Inc|Inc.|LLC|Ltd|Ltd.|GmbH|Corp|Corporation|Group|Holdings|PLC|Partners|Associates|Industries|Solutions|Systems|AG|S.A.|Co.|& Co|and Sons|Bank|Insurance|Airlines|Motors|Foods|Media|Labs|Energy|Logistics|Pharmaceuticals|Technologies|Consulting|Software|Records|Studios".split(
-    "|"
-)
-_CARE = "Hospital|Medical Center|General Hospital|Regional Medical Center|Clinic|Memorial Hospital|Community Hospital|Children's Hospital|Health System|Infirmary|Family Practice|Nursing Home|Rehabilitation Center|Cancer Center|Health Centre|Hospice|VA Medical Center|Heart Institute|Urgent Care".split(
-    "|"
-)
-_SCHOOL = "University|College|High School|Institute of Technology|Elementary School|Academy|Business School|State University".split(
-    "|"
-)
-_BODY = "Museum|Library|Football Club|United|Police Department|City Council|Foundation|Orchestra|Theatre|Church|Society|Association|Hotel|Cafe|Restaurant|Times|Herald|Post|News|Airport|Pharmacy".split(
-    "|"
-)
-_SYLLABLES = "ve no tri lo ax ron mi ta zen qu or bel ka ly san ti ra dex ix ne mo pla su fi gen cor tel ver bio ex al ter in fra nex us om ni syn pro lu men vi go ba zo".split()
-_MONTHS = "January February March April May June July August September October November December".split()
+
+@cache
+def _values(name: str) -> list[str]:
+    lines = (text_names.FOLDER / "slots.txt").read_text(encoding="utf-8").splitlines()
+    return next(line.partition(": ")[2].split("|") for line in lines if line.startswith(f"{name}: "))
+
+
+def month_names() -> list[str]:
+    """The months in English."""
+    return _values("months")
 
 
 class Slots:
@@ -63,11 +33,7 @@ class Slots:
     def __init__(self, rng: random.Random, part: str) -> None:
         self.rng, self.part = rng, part
         self._makers: dict[str, Callable[[], str]] = {
-            kind.upper(): getattr(self, f"_{kind}")
-            for kind in (
-                "name first last lastfirst initials city country state street address zip org company hospital university date monthyear weekday "
-                "phone email url id ssn card iban ip age time"
-            ).split()
+            slot.upper(): getattr(self, f"_{slot}") for slot in _values("slots")
         }
 
     def draw(self, slot: str) -> str:
@@ -136,17 +102,17 @@ class Slots:
         return self._pick(list(countries()))
 
     def _state(self) -> str:
-        return self._pick(_STATES if self.rng.random() < 0.6 else _CODES)
+        return self._pick(_values("states") if self.rng.random() < 0.6 else _values("codes"))
 
     def _street(self) -> str:
         r = self.rng.random()
         number = str(self.rng.randint(1, 9999) if self.rng.random() < 0.5 else self.rng.randint(1, 199))
         base = self._pick(
             [
-                self._pick(_STREET_WORDS),
+                self._pick(_values("streets")),
                 self._last(),
                 self._first(),
-                f"{self._pick(['North', 'S', 'W.', 'East', 'Old'])} {self._pick(_STREET_WORDS)}",
+                f"{self._pick(['North', 'S', 'W.', 'East', 'Old'])} {self._pick(_values('streets'))}",
                 f"{self.rng.randint(1, 99)}th",
             ]
         )
@@ -163,10 +129,10 @@ class Slots:
                     f", Unit {number[0]}B",
                 ]
             )
-            return f"{number} {base} {self._pick(_WAYS)}{flat}"
+            return f"{number} {base} {self._pick(_values('ways'))}{flat}"
         if r < 0.68:
             return f"{self._pick(['P.O. Box', 'PO Box', 'Postfach'])} {number}"
-        road = self._pick(_ABROAD).replace("{C}", self._city()).replace("{L}", self._last())
+        road = self._pick(_values("abroad")).replace("{C}", self._city()).replace("{L}", self._last())
         return self._pick(
             [
                 f"{road} {number[:3]}",
@@ -201,7 +167,7 @@ class Slots:
         gap = self._pick([", ", ", ", "\n", " ", ",\n", "\n "])
         tail = self._pick(
             [
-                f"{city}, {self._pick(_CODES)} {code}",
+                f"{city}, {self._pick(_values('codes'))} {code}",
                 f"{city}, {self._state()} {code}",
                 f"{city} {code}",
                 f"{code} {city}",
@@ -209,7 +175,7 @@ class Slots:
                 f"{city}{gap}{code}",
                 f"{code} {city}, {self._country()}",
                 f"{city}{gap}{self._country()} {code}",
-                f"{city} {self._pick(_CODES)} {code}",
+                f"{city} {self._pick(_values('codes'))} {code}",
                 f"{city}{gap}{self._country()}",
             ]
         )
@@ -219,7 +185,7 @@ class Slots:
         return f"{street}{extra}{gap}{tail}"
 
     def _brand(self) -> str:
-        word = "".join(self._pick(_SYLLABLES) for _ in range(self.rng.randint(2, 3))).capitalize()
+        word = "".join(self._pick(_values("syllables")) for _ in range(self.rng.randint(2, 3))).capitalize()
         return self._pick(
             [
                 word,
@@ -228,8 +194,8 @@ class Slots:
                 word.upper(),
                 self._digits("@@@"),
                 self._digits("@@"),
-                f"{word} {self._pick(_STREET_WORDS)}",
-                f"{self._pick(_STREET_WORDS)}{self._pick(_STREET_WORDS)}",
+                f"{word} {self._pick(_values('streets'))}",
+                f"{self._pick(_values('streets'))}{self._pick(_values('streets'))}",
             ]
         )
 
@@ -249,11 +215,11 @@ class Slots:
                 self._brand(),
                 self._city(),
                 f"{a} {b}",
-                self._pick(_STREET_WORDS),
-                f"{self._pick(_STREET_WORDS)} {self._pick(_STREET_WORDS)}",
+                self._pick(_values("streets")),
+                f"{self._pick(_values('streets'))} {self._pick(_values('streets'))}",
             ]
         )
-        return f"{stem} {self._pick(_FIRM)}"
+        return f"{stem} {self._pick(_values('firms'))}"
 
     def _hospital(self) -> str:
         stem = self._pick(
@@ -264,7 +230,7 @@ class Slots:
                 f"St {self._first()}",
                 f"{self._city()} {self._pick(['General', 'Mercy', 'Regional', 'University'])}",
                 f"{self._first()} {self._last()}",
-                self._pick(_STREET_WORDS),
+                self._pick(_values("streets")),
                 "Mount " + self._last(),
                 "Sacred Heart",
             ]
@@ -282,14 +248,14 @@ class Slots:
                     f"{self._city()} Gen Hosp",
                 ]
             )
-        return f"{stem} {self._pick(_CARE)}" + (f" of {self._city()}" if self.rng.random() < 0.05 else "")
+        return f"{stem} {self._pick(_values('care'))}" + (f" of {self._city()}" if self.rng.random() < 0.05 else "")
 
     def _university(self) -> str:
         return self._pick(
             [
                 f"University of {self._city()}",
-                f"{self._last()} {self._pick(_SCHOOL)}",
-                f"{self._city()} {self._pick(_SCHOOL)}",
+                f"{self._last()} {self._pick(_values('schools'))}",
+                f"{self._city()} {self._pick(_values('schools'))}",
                 f"Universität {self._city()}",
                 f"Université de {self._city()}",
             ]
@@ -302,15 +268,16 @@ class Slots:
         if r < 0.65:
             return self._university() if r < 0.58 else self._hospital()
         if r < 0.72:
-            return f"The {self._pick(_STREET_WORDS)} {self._pick(_STREET_WORDS)}s"
-        return f"{self._pick([self._city(), self._last(), self._pick(_STREET_WORDS), 'St. ' + self._first(), 'National'])} {self._pick(_BODY)}"
+            return f"The {self._pick(_values('streets'))} {self._pick(_values('streets'))}s"
+        stems = [self._city(), self._last(), self._pick(_values("streets")), "St. " + self._first(), "National"]
+        return f"{self._pick(stems)} {self._pick(_values('bodies'))}"
 
     def _day(self) -> datetime.date:
         return datetime.date(1930, 1, 1) + datetime.timedelta(days=self.rng.randrange(36500))
 
     def _date(self) -> str:
         d = self._day()
-        m, y2 = _MONTHS[d.month - 1], f"{d.year % 100:02d}"
+        m, y2 = _values("months")[d.month - 1], f"{d.year % 100:02d}"
         th = "th" if 10 <= d.day % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(d.day % 10, "th")
         forms = [
             d.isoformat(),
@@ -340,9 +307,9 @@ class Slots:
         d = self._day()
         return self._pick(
             [
-                f"{_MONTHS[d.month - 1]} {d.year}",
-                f"{_MONTHS[d.month - 1][:3]} {d.year}",
-                f"{_MONTHS[d.month - 1]} of {d.year}",
+                f"{_values('months')[d.month - 1]} {d.year}",
+                f"{_values('months')[d.month - 1][:3]} {d.year}",
+                f"{_values('months')[d.month - 1]} of {d.year}",
                 f"{d.month:02d}/{d.year}",
             ]
         )
@@ -351,17 +318,16 @@ class Slots:
         return f"{self._day():%A}"
 
     def _phone(self) -> str:
-        return self._digits(self._pick([
-            "###-###-####", "(###) ###-####", "###.###.####", "+1 ### ### ####", "+1-###-###-####x###", "0## #### ####", "+44 #### ######", "+49 ### #######", "(0##) ### ## ##", "##########", "### ####", "###-####",
-            "+## # ## ## ## ##", "0###/######", "001-###-###-####", "(###)###-#### x####", "+## ### ### ###", "0# ## ## ## ##", "###-###-#### ext. ##", "(##) ####-####"]))  # fmt: skip
+        return self._digits(self._pick(_values("phones")))
 
     def _email(self) -> str:
         first, last = self._first().lower().replace(" ", ""), self._last().lower().replace(" ", "").replace("'", "")
         host = self._pick([self._brand().lower().replace(" ", ""), "gmail", "mail", "hospital", last, "example"])
-        return f"{self._pick([f'{first}.{last}', first[0] + last, first + self._digits('##'), last, f'{first}_{last}'])}@{host}.{self._pick('com org net edu de co.uk fr io'.split())}"
+        box = self._pick([f"{first}.{last}", first[0] + last, first + self._digits("##"), last, f"{first}_{last}"])
+        return f"{box}@{host}.{self._pick(_values('mail domains'))}"
 
     def _url(self) -> str:
-        host = f"{self._brand().lower().replace(' ', '')}.{self._pick('com org net de co.uk info io'.split())}"
+        host = f"{self._brand().lower().replace(' ', '')}.{self._pick(_values('web domains'))}"
         return (
             self._pick(["", "www.", "https://", "http://www.", "https://"])
             + host

@@ -1,7 +1,7 @@
 """Notes about one invented subject whose identifiers are known, each time in another written form.
 
-For judging only: the structured record of the subject goes with every note, so that a search for what is left of it needs no
-trust in whatever took it out.
+For judging only: the structured record of the subject goes with every note, so that a search for what is left of it
+needs no trust in whatever took it out.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 
 from trialops.privacy.name_forms import NICKNAMES
 from trialops.synthetic.clinical_text import Labelled, Writer
-from trialops.synthetic.text_slots import Slots
+from trialops.synthetic.text_slots import Slots, month_names
 
-_MONTHS = "January February March April May June July August September October November December".split()
 #: Ways to write a day. Every one tells day, month and year.
 DATE_FORMS = (
-    "iso", "us", "us0", "us2", "dot", "long", "dmy", "compact_month", "dashed", "short", "ordinal", "weekday", "slashed", "digits", "upper", "timed"
-)  # fmt: skip
+    *("iso", "us", "us0", "us2", "dot", "long", "dmy", "compact_month"),
+    *("dashed", "short", "ordinal", "weekday", "slashed", "digits", "upper", "timed"),
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Subject:
 
 def written(day: datetime.date, form: str) -> str:
     """A day in one of `DATE_FORMS`."""
-    month = _MONTHS[day.month - 1]
+    month = month_names()[day.month - 1]
     th = "th" if 10 <= day.day % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(day.day % 10, "th")
     return {
         "iso": day.isoformat(),
@@ -106,11 +106,11 @@ class SubjectSlots(Slots):
     def _own_name(self) -> str:
         s = self.subject
         nick = self._pick([*NICKNAMES.get(s.first.lower(), (s.first,))]).capitalize()
-        return self._pick([
-            f"{s.first} {s.last}", f"{s.first} {s.last}", f"{s.first} {s.last}".upper(), f"{s.first} {s.last}".lower(), f"{s.first[0]}. {s.last}",
-            f"{s.first} {self._digits('@')}. {s.last}", f"{nick} {s.last}", f"{s.last}, {s.first}", f"{s.last} {s.first}", f"{s.first}  {s.last}",
-            " ".join(s.first) + "  " + " ".join(s.last), f"{s.first}\n{s.last}", s.first, s.last,
-        ])  # fmt: skip
+        plain = f"{s.first} {s.last}"
+        forms = [plain, plain, plain.upper(), plain.lower(), f"{s.first[0]}. {s.last}"]
+        forms += [f"{s.first} {self._digits('@')}. {s.last}", f"{nick} {s.last}", f"{s.last}, {s.first}"]
+        forms += [f"{s.last} {s.first}", f"{s.first}  {s.last}", " ".join(s.first) + "  " + " ".join(s.last)]
+        return self._pick([*forms, f"{s.first}\n{s.last}", s.first, s.last])
 
     def _own_first(self) -> str:
         return self._pick([self.subject.first, self.subject.first, self.subject.first.upper()])
@@ -208,7 +208,7 @@ def subject_notes(count: int, seed: int = 0, *, offset: int = 0) -> Iterator[tup
         offset: The notes as they were if all days of the subject were moved by so many days; nothing else changes.
 
     Yields:
-        The subject as it is without offset, the note, and the dates as the note writes them, in the order of their writing.
+        The subject as it is without offset, the note, and the dates as the note writes them, in order.
     """
     for i in range(count):
         who = subject(seed * 1_000_003 + i)

@@ -100,7 +100,16 @@ def test_clinical_meaning_is_kept(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["Foley catheter", "Parkinson's disease", "Crohn's disease", "Glasgow Coma Scale", "Brugada syndrome", "Babinski sign", "Lyme disease"]
+    "text",
+    [
+        "Foley catheter",
+        "Parkinson's disease",
+        "Crohn's disease",
+        "Glasgow Coma Scale",
+        "Brugada syndrome",
+        "Babinski sign",
+        "Lyme disease",
+    ],
 )
 def test_eponyms_are_terms(text: str) -> None:
     covered = {p for a, b in find_terms(f"known {text}, stable") for p in range(a, b)}

@@ -106,7 +106,7 @@ def test_no_identifier_of_the_subject_survives_in_limited_mode() -> None:
 
 
 def test_every_date_moves_by_the_offset_in_the_form_it_has() -> None:
-    """The twin of a note, written with all days moved, has the dates that the scrubbed note must have, in the same order."""
+    """The twin of a note, written with all days moved, has the dates that the scrubbed note must have, in order."""
     originals = list(subject_notes(400, 21))
     twins = list(subject_notes(400, 21, offset=OFFSET))
     texts, known = [note.text for _, note, _ in originals], [of(who) for who, _, _ in originals]

@@ -33,7 +33,9 @@ def test_found(text: str, what: str, kind: str) -> None:
     assert (what, kind) in found(text)
 
 
-@pytest.mark.parametrize("text", ["platelets 12345678", "card 4111 1111 1111 1112", "it was stable.He left", "dose 2.5.mg", "", "BP 120/80"])
+@pytest.mark.parametrize(
+    "text", ["platelets 12345678", "card 4111 1111 1111 1112", "it was stable.He left", "dose 2.5.mg", "", "BP 120/80"]
+)
 def test_not_found(text: str) -> None:
     assert not {(t, k) for t, k in found(text) if k != "PHONE"}
 

@@ -30,7 +30,10 @@ def test_the_same_seed_gives_the_same_texts() -> None:
 def test_parts_share_no_sentence_town_diagnosis_prose_or_name() -> None:
     for make in (towns, prose, diagnoses):
         assert not set(make("training")) & set(make("judging"))
-    rules = {part: {line for name in ("gen", "clin", "none") for line in grammar(part)[name]} for part in ("training", "judging")}
+    rules = {
+        part: {line for name in ("gen", "clin", "none") for line in grammar(part)[name]}
+        for part in ("training", "judging")
+    }
     # What stays is the marks at which any sentence of that kind is drawn.
     assert all(line.strip("<>").isalpha() for line in rules["training"] & rules["judging"])
     slots = [Writer(1, part).slots for part in ("training", "judging")]
