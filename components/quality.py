@@ -51,6 +51,56 @@ def quality_gate(
 
 
 @component
+def validate_data(
+    raw: Input[Dataset],
+    clean: Input[Dataset],
+    results: Output[Dataset],
+    findings: Output[Dataset],
+    report: Output[HTML],
+    mode: str = "report",
+    dataset: str = "clean",
+) -> float:
+    """Judge everything the trial has: SDTM as received and clean, and the newest FHIR and OMOP tables.
+
+    Args:
+        raw: Sealed tables of the SDTM intake.
+        clean: De-identified SDTM tables.
+        results: One line per rule.
+        findings: Questions to the sites, one per row, site or subject concerned; queries are opened and closed by them.
+        report: The score and how it came about, rules, anomalies, queries.
+        mode: What a failed gate does: report, block or fallback.
+        dataset: Name of the chain of validated versions.
+
+    Returns:
+        The score, 0 to 100.
+    """
+    from functools import partial
+
+    from trialops.quality.gate import apply_gate
+    from trialops.quality.page import quality_page
+    from trialops.quality.validation import keep_queries, latest_fhir, latest_omop, validate
+    from trialops.stores import step
+    from trialops.stores.study import bound_study
+
+    with step("validate-data", mode=mode, dataset=dataset) as run:
+        result = validate(
+            run.read(clean),
+            received=run.unseal(raw),
+            omop=latest_omop(run),
+            fhir=latest_fhir(run),
+            pseudonyms=partial(run.vault.pseudonyms, "subject"),
+            progress=run.progress,
+        )
+        run.write_table(results, result.results, table="quality/results")
+        run.write_table(findings, result.queries, table="quality/findings")
+        queries, note = keep_queries(run, result, bound_study(run.objects))
+        run.metrics |= {"score": round(result.score, 2), "findings": result.queries.height}
+        run.show(report, quality_page(result, queries, note))
+        apply_gate(run, run.reference(clean), result, dataset, mode)
+    return float(result.score)
+
+
+@component
 def propose_corrections(
     raw: Input[Dataset],
     proposal: Output[Artifact],
@@ -144,7 +194,7 @@ def apply_corrections(
     """Enter the corrections in the register and make anew what depends on the subjects concerned.
 
     Args:
-        raw: Sealed tables of an intake, before these corrections.
+        raw: Sealed tables of an intake that consent permits, before these corrections.
         proposal: The accepted changes.
         corrected: The sealed tables with them.
         validated: The clean tables in force afterwards.

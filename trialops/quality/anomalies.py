@@ -207,6 +207,7 @@ def scale_errors(
     spread: float,
     powers: list[float],
     power_spread: float,
+    power_room: float,
     least: int,
     **_: Any,
 ) -> Marks:
@@ -229,6 +230,7 @@ def scale_errors(
         spread: See above.
         powers: Slipped decimal points to look for, in results with own ones to compare with.
         power_spread: As `spread`, for these.
+        power_room: How far from the power of ten a result may be in any case, on the log scale.
         least: Fewest subjects with a test to judge it.
     """
     import polars as pl
@@ -270,16 +272,17 @@ def scale_errors(
     apart = ((pl.col("log") - pl.col("own")).abs() > smallest / 4).mean().over("subject", *KEY)
     mixed = (apart >= mixture) & (smallest / 2 > decisive * pl.col("between"))
     few = (pl.col("results") < own_least) | lost | mixed
-    judged = joined.with_columns(
-        off=pl.col("log") - pl.when(few).then("centre").otherwise("own"),
-        room=pl.when(few).then(few_spread * pl.col("between")).otherwise(0.0),
+    judged = joined.with_columns(few=few).with_columns(
+        off=pl.col("log") - pl.when("few").then("centre").otherwise("own"),
+        room=pl.when("few").then(few_spread * pl.col("between")).otherwise(0.0),
     )
     # Most rows are near their centre; only the few that are not are compared with every hypothesis.
     far = judged.filter(pl.col("off").abs() > pl.max_horizontal(smallest / 2, "room"))
     half = pl.col("offset").abs() / 2
-    met = ~pl.col("few") & (pl.col("miss") <= pl.min_horizontal(half, spread * pl.col("within")))
+    near_enough = pl.max_horizontal(spread * pl.col("within"), pl.lit(power_room))
+    met = ~pl.col("few") & (pl.col("miss") <= pl.min_horizontal(half, near_enough))
     near = (
-        far.select("row", "off", "offset", "label", "within", few=few)
+        far.select("row", "off", "offset", "label", "within", "few")
         .explode("offset", "label")
         .with_columns(miss=(pl.col("off") - pl.col("offset")).abs())
         .filter(pl.col("miss") < pl.col("off").abs())

@@ -16,22 +16,45 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Gate:
-    """What passed: ``outcome`` and the tables to use."""
+    """What passed: ``outcome`` and the tables to use. "fail" is for reporting alone: nothing was stopped."""
 
-    outcome: Literal["pass", "fallback"]
+    outcome: Literal["pass", "fallback", "fail"]
     snapshot: Snapshot
 
 
-def apply_gate(run: Step, snapshot: Snapshot, report: QualityReport, dataset: str) -> Gate:
+MODES = ("fallback", "block", "report")
+
+
+def apply_gate(run: Step, snapshot: Snapshot, report: QualityReport, dataset: str, mode: str = "fallback") -> Gate:
     """Decide by the score, record the decision, and name the tables later steps may use.
 
-    A fallback reads at the last validated version and raises an alert; the failing version stays where it is.
+    Args:
+        run: The step.
+        snapshot: The tables judged.
+        report: What the rules found.
+        dataset: Name of the chain of validated versions.
+        mode: What a failed gate does. "fallback": later steps use the last validated version, and an alert is raised;
+            the failing version stays where it is. "block": the step fails. "report": the decision and the alert are
+            recorded, and nothing is marked validated, whatever the score.
 
     Raises:
-        TrialOpsError: The gate failed and there is no validated version to fall back to.
+        TrialOpsError: The mode is unknown; the gate failed and the mode is "block", or there is no validated version
+            to fall back to.
     """
+    if mode not in MODES:
+        raise TrialOpsError(f"There is no gate mode {mode!r}", where="quality gate", fix=f"Use {', '.join(MODES)}.")
     numbers = {"score": round(report.score, 4), "threshold": report.threshold, **report.findings}
     policy = {"rules": report.rules_version, "gate": f"score >= {report.threshold:g}"}
+    why = f"The data quality score is {report.score:.2f}, below the gate of {report.threshold:g}"
+    fix = "Read the findings on the step's page; have the site correct the data, or review the rules."
+    if mode == "report" or (mode == "block" and not report.passed):
+        decision: Literal["pass", "fail"] = "pass" if report.passed else "fail"
+        if not report.passed:
+            run.audit("alert.quality", dataset, snapshot.digest, reason=why, **numbers)
+        run.decide(decision, numbers=numbers, policy={**policy, "mode": mode})
+        if mode == "block":
+            raise TrialOpsError(why, where=f"data set {dataset}", fix=fix)
+        return Gate(decision, snapshot)
     if report.passed:
         manifest = run.lake.mark_validated(dataset, snapshot, report.decision(), run_id=run.run_id)
         run.decide("pass", numbers={**numbers, "validated": manifest.sequence}, policy=policy)
@@ -39,8 +62,8 @@ def apply_gate(run: Step, snapshot: Snapshot, report: QualityReport, dataset: st
     return fall_back(
         run,
         dataset,
-        f"The data quality score is {report.score:.2f}, below the gate of {report.threshold:g}",
-        fix="Read the findings on the step's page; have the site correct the data, or review the rules.",
+        why,
+        fix=fix,
         numbers=numbers,
         policy=policy,
     )

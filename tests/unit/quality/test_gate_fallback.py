@@ -131,3 +131,31 @@ def test_manifest_that_was_altered_stops_the_fallback(home: Path) -> None:
     first.write_text(json.dumps(body, sort_keys=True, separators=(",", ":")))
     with pytest.raises(TrialOpsError, match="chain of validated versions is broken"):
         gate(events_table(None))
+
+
+def test_a_gate_that_reports_stops_nothing_and_validates_nothing() -> None:
+    for frame, outcome in ((events_table("Y"), "pass"), (events_table(None), "fail")):
+        with step("validate-data", dataset="clean") as run:
+            snapshot, report = judge(run, frame)
+            passed = apply_gate(run, snapshot, report, "clean", "report")
+        assert (passed.outcome, passed.snapshot) == (outcome, snapshot)
+        assert run.decision is not None and run.decision["decision"] == outcome
+        assert run.decision["policy"]["mode"] == "report"
+    assert run.lake.manifests("clean") == [] and len(alerts(run)) == 1
+
+
+def test_a_gate_that_blocks_stops_the_step() -> None:
+    with pytest.raises(TrialOpsError, match="below the gate") as caught, step("validate-data") as run:
+        snapshot, report = judge(run, events_table(None))
+        apply_gate(run, snapshot, report, "clean", "block")
+    assert caught.value.fix and len(alerts(run)) == 1
+    with step("validate-data") as run:
+        snapshot, report = judge(run, events_table("Y"))
+        assert apply_gate(run, snapshot, report, "clean", "block").outcome == "pass"
+    assert len(run.lake.manifests("clean")) == 1
+
+
+def test_an_unknown_mode_is_refused() -> None:
+    with pytest.raises(TrialOpsError, match="gate mode"), step("validate-data") as run:
+        snapshot, report = judge(run, events_table("Y"))
+        apply_gate(run, snapshot, report, "clean", "perhaps")

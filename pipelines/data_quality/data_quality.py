@@ -1,0 +1,42 @@
+"""Data quality: every source judged in one score, with anomalies, and queries that live until they are settled.
+
+1. Ingest the SDTM delivery; keep the files encrypted, count every row.
+2. De-identify under the privacy mode in force.
+3. Judge SDTM as received and clean, the newest FHIR and OMOP tables, and SDTM against FHIR; look for anomalies; open,
+   re-open and close queries; decide the gate.
+"""
+
+from kfp import dsl
+
+from components.alerts import notify
+from components.base import harden
+from components.intake import ingest_sdtm
+from components.privacy import deidentify
+from components.quality import validate_data
+
+DATASET = "clean"
+
+
+@dsl.pipeline(name="data-quality", display_name="Data quality")
+def data_quality(source: str, mode: str = "report", dataset: str = DATASET) -> None:
+    """Validate all sources, find anomalies, keep the queries.
+
+    Args:
+        source: Folder with the SDTM XPORT files, corrections below corrections/<date>.
+        mode: What a failed gate does: report, block or fallback.
+        dataset: Name under which validated versions are chained.
+    """
+    closing = notify(pipeline="data_quality").set_display_name("Notify")
+    harden(closing, memory="1Gi").set_caching_options(False)
+    with dsl.ExitHandler(closing, name="Run"):
+        ingested = ingest_sdtm(source=source).set_display_name("Ingest SDTM")
+        # The folder may hold something new under the same name: look every time. Its content decides what is reused.
+        ingested.set_caching_options(False)
+        cleaned = deidentify(raw=ingested.outputs["raw"]).set_display_name("De-identify")
+        judged = validate_data(
+            raw=ingested.outputs["raw"], clean=cleaned.outputs["clean"], mode=mode, dataset=dataset
+        ).set_display_name("Validate data")
+        # The newest FHIR and OMOP tables and the queries are state outside the run.
+        judged.set_caching_options(False)
+        for task, memory in ((ingested, "4Gi"), (cleaned, "4Gi"), (judged, "8Gi")):
+            harden(task, memory=memory)
