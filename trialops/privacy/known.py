@@ -64,6 +64,10 @@ TITLES = frozenset(
     ]
 )
 _INITIALS_BEFORE = re.compile(r"(?:\b[^\W\d_]\.?[ \u00a0-]{0,2}){1,3}$")
+_PARTICLES_BEFORE = re.compile(
+    r"(?:(?<!\w)(?:van|von|vom|zu|de|del|della|di|da|das|dos|du|den|der|des|ter|ten|la|las|los|le|el|al|bin|ibn|st)\b\.?\s+){1,3}$",
+    re.IGNORECASE,
+)
 _INITIALS_AFTER = re.compile(r"(?:,? {0,2}[A-Z]\b\.?){1,3}")
 
 
@@ -136,6 +140,9 @@ def _names(names: Iterable[str]) -> Iterable[Needle | None]:
             yield _needle("".join(w[0] for w in proper[:-1]) + proper[-1], "NAME")
             yield _needle(proper[-1] + "".join(w[0] for w in proper[:-1]), "NAME")
             yield _needle(proper[0] + proper[-1][0], "NAME", exact=True)
+        for joined in name.split():
+            if "-" in joined:
+                yield _needle(joined, "NAME")
         # O'Neil is one word and two, Smith-Jones is two.
         for word in {*proper, *re.findall(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)+", name)}:
             plain = fold(word)
@@ -313,7 +320,10 @@ def _edge(text: str, before: int, after: int, needle: Needle) -> bool:
 
 
 def _widened(text: str, start: int, end: int) -> Span:
-    """A name with the initials beside it: "J. R. Lee", "Lee, J."."""
+    """A name with the particles before it and the initials beside it: "J. R. van der Lee", "Lee, J."."""
+    particles = _PARTICLES_BEFORE.search(text, max(0, start - 16), start)
+    if particles:
+        start = particles.start()
     before = _INITIALS_BEFORE.search(text, max(0, start - 12), start)
     if before and before[0].strip() and before[0].lstrip()[0].isupper() and before[0].strip() not in ("A", "I"):
         start = before.start() + len(before[0]) - len(before[0].lstrip())

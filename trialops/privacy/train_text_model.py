@@ -157,8 +157,8 @@ def describe(model: TextModel, sentences: int, seed: int) -> dict[str, Any]:
         "architecture": f"spaCy blank English tokenizer; hash embedding of {', '.join(text_model.ROWS)}; "
         f"{text_model.DEPTH} convolutions of width {text_model.WIDTH}; softmax per token",
         "intended_use": "One of several layers of trialops.privacy.text, for English notes; never alone.",
-        "limits": "It knows synthesized sentences only; real notes are harder. Often missed: names in lower case without "
-        "context, firms that are plain words, other languages. Taken for names: plain words it never met.",
+        "limits": "It knows synthesized sentences only; real notes are harder. Often missed: names in lower case "
+        "without context, firms that are plain words, other languages. Taken for names: plain words it never met.",
         "kept_back": judge(model, list(Writer(seed, "judging").documents(JUDGED))),
         "same_grammar": judge(model, list(Writer(seed + 1, "training").documents(JUDGED))),
     }

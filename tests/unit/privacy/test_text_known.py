@@ -56,6 +56,12 @@ def test_a_possessive_and_initials_belong_to_the_name_and_its_neighbours_do_not(
     assert found("gave Katherine a cup") == [("NAME", "Katherine")]
 
 
+def test_particles_and_hyphenated_parts_go_with_the_name() -> None:
+    known = Known(names=("Sang-soo van der Kuijpers",))
+    text = "Mrs VAN DER KUIJPERS; van der Kuijpers, Sang-soo; sang-soo slept; a soo of van"
+    assert [piece for _, piece in found(text, known)] == ["VAN DER KUIJPERS", "van der Kuijpers, Sang-soo", "sang-soo"]
+
+
 @pytest.mark.parametrize(
     "written",
     [
