@@ -63,7 +63,8 @@ def blank() -> Language:
     from spacy.attrs import PREFIX
 
     nlp = spacy.blank("en")
-    nlp.vocab.lex_attr_getters[PREFIX] = _prefix
+    vocab: Any = nlp.vocab  # the stubs do not know its attribute getters
+    vocab.lex_attr_getters[PREFIX] = _prefix
     return nlp
 
 

@@ -63,7 +63,8 @@ def train(sentences: int, seed: int, *, log: bool = True) -> TextModel:
     sample = [nlp.make_doc(writer.document().text) for _ in range(50)]
     net.initialize(X=sample, Y=[np.zeros((len(d), len(LABELS)), dtype="f") for d in sample])
     steps = sentences // BATCH
-    optimizer = Adam(warmup_linear(RATE, steps // 20 + 1, steps + steps // 10), L2=0.0, grad_clip=1.0)
+    rate: Any = warmup_linear(RATE, steps // 20 + 1, steps + steps // 10)
+    optimizer = Adam(rate, L2=0.0, grad_clip=1.0)
     loss, tokens, begun = 0.0, 0, time.perf_counter()
     for step in range(steps):
         notes = [n for n in writer.documents(BATCH) if n.text.strip()]
