@@ -244,9 +244,7 @@ def bundle_cases() -> Iterator[Case]:
     yield Case(
         "bundle: type comes last and is another",
         _file("bundle-9.json", f'{{"entry":[{{"resource":{SOUND}}}],"resourceType":"Patient"}}'),
-        "BAD_BUNDLE",
-        1,
-        1,
+        "NO_IDENTITY",
     )
     yield Case(
         "bundle: cut off between entries", _file("bundle-9.json", bundle([_person(), _person()])[:-3]), "CUT_OFF"

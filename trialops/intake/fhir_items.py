@@ -154,7 +154,7 @@ def _read(document: Document) -> Iterator[tuple[int, Item]]:
         if document.lines:
             yield from _lines(stream)
         else:
-            yield from _whole(stream)
+            yield from _whole(stream, document)
 
 
 def _lines(stream: BinaryIO) -> Iterator[tuple[int, Item]]:
@@ -211,39 +211,50 @@ def _bundle(bundle: dict[str, Any], row: int, place: str) -> Iterator[Item]:
             yield _entry(entry, row, f"{place}entry {number}", when)
 
 
-def _whole(stream: BinaryIO) -> Iterator[tuple[int, Item]]:
+def _whole(stream: BinaryIO, document: Document) -> Iterator[tuple[int, Item]]:
     """A file that is one JSON value: its entries are handed out as they are read when it is a bundle."""
     reader = JsonStream(stream)
-    first = reader.peek()
-    if first != "{":
+    if reader.peek() != "{":
         reader.value()
         reader.end()
         yield 0, Item(1, "file", reason="NO_RESOURCE_TYPE")
         return
     members: dict[str, Any] = {}
-    row, streamed, bad = 0, False, ""
+    row, streamed = 0, False
     for key in reader.members():
-        if key == "entry" and reader.peek() == "[" and members.get("resourceType", "Bundle") == "Bundle":
-            streamed = True
-            for entry in reader.elements():
-                row += 1
-                yield 1, _entry(entry, row, f"entry {row}", str(members.get("timestamp") or ""))
-        else:
-            members[key] = reader.value()
+        if key == "entry" and reader.peek() == "[":
+            # Sorted keys put entry in front of what says whose it is: a List has entries too.
+            head = members if "resourceType" in members else _head(document)
+            if head.get("resourceType") == "Bundle":
+                streamed = True
+                for entry in reader.elements():
+                    row += 1
+                    yield 1, _entry(entry, row, f"entry {row}", str(head.get("timestamp") or ""))
+                continue
+        members[key] = reader.value()
     reader.end()
-    if streamed or members.get("resourceType") == "Bundle":
-        if members.get("resourceType") != "Bundle":
-            bad = "Bundle.resourceType"
-        elif members.get("type") not in BUNDLE_TYPES:
-            bad = "Bundle.type"
-        elif "entry" in members:
-            bad = "Bundle.entry"
-        if bad:
-            # One more item, so that a bundle of no known type is not taken for a sound one.
-            yield 1, Item(row + 1, "file", reason="BAD_BUNDLE", path=bad)
+    if members.get("resourceType") != "Bundle":
+        check_value(members)
+        yield 0, _resource(members, 1, "file")
         return
-    check_value(members)
-    yield 0, _resource(members, 1, "file")
+    typed = members.get("type") in BUNDLE_TYPES
+    if not typed or ("entry" in members and not streamed):
+        # One more item, so that a bundle of no known type is not taken for a sound one.
+        yield 1, Item(row + 1, "file", reason="BAD_BUNDLE", path="Bundle.entry" if typed else "Bundle.type")
+
+
+def _head(document: Document) -> dict[str, Any]:
+    """The members of a document's object but for its entries, which are passed over one by one."""
+    with closing(document.open()) as stream:
+        reader = JsonStream(stream)
+        members: dict[str, Any] = {}
+        for key in reader.members():
+            if key == "entry" and reader.peek() == "[":
+                for _ in reader.elements():
+                    pass
+            else:
+                members[key] = reader.value()
+        return members
 
 
 def _entry(entry: Any, row: int, position: str, when: str) -> Item:

@@ -55,6 +55,23 @@ def test_bundles_of_every_kind(tmp_path: Path, kind: str) -> None:
     assert (row["id"], row["subject"], row["_SOURCE"], row["_ROW"]) == ("o", "a", "bundle-1.json", 2)
 
 
+def test_sorted_keys_put_the_entries_first(tmp_path: Path) -> None:
+    """A bundle whose type and time come last, and a List, which has entries too and is no bundle."""
+    zone = Zone(tmp_path)
+    zone.give(patient("z", 1, "2026-01-01T00:00:00Z"))
+    late = {"entry": [{"resource": patient("a")}, delete("Patient/z")], "resourceType": "Bundle", "type": "batch"}
+    late |= {"timestamp": "2026-02-01T00:00:00Z"}
+    listed = {"entry": [{"item": {"reference": "Patient/a"}}], "id": "l", "mode": "working", "resourceType": "List"}
+    listed |= {"status": "current"}
+    files = [in_memory(f"bundle-{n}.json", json.dumps(d, sort_keys=True).encode()) for n, d in ((1, late), (2, listed))]
+    intake = zone.deliver(files)
+    assert intake.total("loaded") == 3 and intake.quarantine.is_empty()
+    assert set(zone.current("Patient")) == {"a"} and set(zone.current("List")) == {"l"}
+    # The deletion took place when the bundle says: what is older stays away.
+    zone.give(patient("z", None, "2026-01-15T00:00:00Z"))
+    assert set(zone.current("Patient")) == {"a"}
+
+
 def test_ndjson_holds_resources_and_bundles_and_blank_lines(tmp_path: Path) -> None:
     lines = [
         json.dumps(patient("a")),
