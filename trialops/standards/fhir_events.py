@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from trialops.standards import fhir_structs as fhir
 from trialops.standards.omop_events import Codes, events
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 Columns = dict[str, Any]
+T = TypeVar("T")
 
 
 class Batch:
@@ -49,10 +50,20 @@ class Batch:
             codes,
             others,
         )
+        self._elements: dict[str, list[Any]] = {}
 
     def get(self, path: str) -> list[Any]:
         """An element of every resource."""
-        return list(map(attrgetter(path), self.made))
+        head, _, rest = path.partition(".")
+        found = self._elements.get(head)
+        if found is None:
+            found = self._elements[head] = list(map(attrgetter(head), self.made))
+        if not rest or not found:
+            return found
+        if found.count(found[0]) == len(found):
+            # Mostly the element is absent everywhere: one look at the first says what all of them hold.
+            return [attrgetter(rest)(found[0])] * len(found)
+        return list(map(attrgetter(rest), found))
 
     def first(self, *paths: str) -> list[Any] | None:
         """The first of some elements that each resource has; None when no resource has any."""
@@ -79,10 +90,16 @@ class Batch:
         keys = self.codes.raw(self.get(path))
         return keys if any(keys) else None
 
-    def reference(self, *paths: str) -> list[str | None] | None:
+    def reference(self, path: str) -> pl.Series | None:
         """Ids that references name."""
-        found = self.first(*paths)
+        found = self.first(path)
         return None if found is None else ids_of(found)
+
+    def visit(self) -> list[str | None] | None:
+        """Ids of the visits that the resources name."""
+        return each_distinct(
+            self.get("encounter"), fhir.Reference, lambda r: id_of(r.reference) if r.reference else None
+        )
 
     def base(self, *, start: Sequence[str], end: Sequence[str] = (), domain: Any, **more: Any) -> Columns:
         """The columns every event has. `start` and `end` name the elements that say when, in order of preference."""
@@ -95,7 +112,7 @@ class Batch:
             "start_day": self.days(*(f"{path}_" for path in start if path not in INSTANTS)),
             "end": self.first(*end) if end else None,
             "end_day": self.days(*(f"{path}_" for path in end)) if end else None,
-            "encounter": self.reference("encounter.reference"),
+            "encounter": self.visit(),
             "skip": self.skipped(),
             **more,
         }
@@ -119,15 +136,24 @@ INSTANTS = frozenset({"effectiveInstant", "issued", "created"})
 """Elements beside which de-identification leaves no study day."""
 
 
-def ids_of(references: Sequence[str | None]) -> list[str | None]:
+def ids_of(references: Sequence[str | None]) -> pl.Series:
     """Ids in references of any form: Type/id, urn:uuid:id, absolute, with or without a version."""
-    return [
-        None if text is None else text.partition("/_history/")[0].rpartition("/")[2].removeprefix("urn:uuid:")
-        for text in references
-    ]
+    import polars as pl
+
+    text = pl.Series(references, dtype=pl.String)
+    ids = text.str.split("/").list
+    last = pl.select(pl.lit(ids.last()).str.strip_prefix("urn:uuid:")).to_series()
+    if not text.str.contains("/_history/", literal=True).any():
+        return last
+    return pl.Series([None if t is None else id_of(t) for t in references], dtype=pl.String)
 
 
-def each_distinct(elements: Sequence[Any], kind: Any, read: Callable[[Any], str | None]) -> list[str | None] | None:
+def id_of(reference: str) -> str:
+    """The id in one reference; see :func:`ids_of`."""
+    return reference.partition("/_history/")[0].rpartition("/")[2].removeprefix("urn:uuid:")
+
+
+def each_distinct(elements: Sequence[Any], kind: Any, read: Callable[[Any], T | None]) -> list[T | None] | None:
     """Read raw elements, each distinct one once; None when none of them has anything to say.
 
     Args:
@@ -137,14 +163,19 @@ def each_distinct(elements: Sequence[Any], kind: Any, read: Callable[[Any], str 
     """
     import msgspec
 
-    known: dict[bytes, str | None] = {b"": None}
-    raws = [bytes(element) for element in elements]
-    for raw in set(raws) - {b""}:
-        try:
-            known[raw] = read(msgspec.json.decode(raw, type=kind))
-        except msgspec.MsgspecError:
-            known[raw] = None
-    return [known[raw] for raw in raws] if any(known.values()) else None
+    decode = msgspec.json.Decoder(kind).decode
+    index: dict[bytes, int] = {b"": 0}
+    places = [0 if e is fhir.RAW else index.setdefault(bytes(e), len(index)) for e in elements]
+    values: list[T | None] = [None] * len(index)
+    for raw, place in index.items():
+        if raw:
+            try:
+                values[place] = read(decode(raw))
+            except msgspec.MsgspecError:
+                values[place] = None
+    if values.count(None) == len(values):
+        return None
+    return [values[place] for place in places]
 
 
 def plain_codes(elements: Sequence[Any]) -> list[str | None] | None:
@@ -234,37 +265,52 @@ def _observation_domains(b: Batch) -> list[str]:
 def _values(parts: list[Any], codes: Codes) -> Columns:
     """The value[x] of observations or components."""
     quantities = [part.valueQuantity for part in parts]
+    numbers: list[float | None] = [q.value for q in quantities]
+    coded = {q.system for q in quantities} <= {UCUM, None}
     made: Columns = {
-        "number": [q.value for q in quantities],
-        "unit": [q.unit or q.code for q in quantities],
-        "unit_code": [q.code if q.system == UCUM else None for q in quantities],
+        "number": numbers,
+        "unit_code": [q.code for q in quantities]
+        if coded
+        else [q.code if q.system == UCUM else None for q in quantities],
     }
+    if None in made["unit_code"]:
+        made["unit"] = [q.unit or q.code for q in quantities]
     comparators = [q.comparator for q in quantities]
     if comparators.count(None) < len(comparators):
         made["comparator"] = comparators
-    integers = [part.valueInteger for part in parts]
-    if integers.count(None) < len(integers):
-        made["number"] = [a if a is not None else b for a, b in zip(made["number"], integers, strict=True)]
-    values = codes.raw([part.valueCodeableConcept for part in parts])
-    if any(values):
-        made["value"] = values
-    texts = [part.valueString for part in parts]
-    booleans = [part.valueBoolean for part in parts]
-    if booleans.count(None) < len(booleans):
-        said = {True: "true", False: "false", None: None}
-        texts = [a if a is not None else said[b] for a, b in zip(texts, booleans, strict=True)]
-    if parts and hasattr(parts[0], "valueDateTime"):
-        texts = [a if a is not None else part.valueDateTime for a, part in zip(texts, parts, strict=True)]
-    if texts.count(None) < len(texts):
-        made["text"] = texts
-    ranges = [part.referenceRange for part in parts]
-    if any(ranges):
-        made["low"] = [r[0].low.value if r else None for r in ranges]
-        made["high"] = [r[0].high.value if r else None for r in ranges]
+    # A value has one type: only those without a number can have another.
+    rest = [i for i, number in enumerate(numbers) if number is None]
+    if rest:
+        _other_values(made, parts, rest, codes)
+    elements = [part.referenceRange for part in parts]
+    made["low"] = each_distinct(elements, tuple[fhir.Range, ...], lambda r: r[0].low.value if r else None)
+    made["high"] = each_distinct(elements, tuple[fhir.Range, ...], lambda r: r[0].high.value if r else None)
     return made
 
 
-def _first_reference(b: Batch, path: str) -> list[str | None] | None:
+def _other_values(made: Columns, parts: list[Any], rest: list[int], codes: Codes) -> None:
+    """Values that are no quantities, put in their columns."""
+    texts: list[str | None] = [None] * len(parts)
+    keys = [0] * len(parts)
+    elements = codes.raw([parts[i].valueCodeableConcept for i in rest])
+    for i, key in zip(rest, elements, strict=True):
+        part = parts[i]
+        keys[i] = key
+        if part.valueString is not None:
+            texts[i] = part.valueString
+        elif part.valueBoolean is not None:
+            texts[i] = "true" if part.valueBoolean else "false"
+        elif part.valueInteger is not None:
+            made["number"][i] = part.valueInteger
+        else:
+            texts[i] = getattr(part, "valueDateTime", None)
+    if any(elements):
+        made["value"] = keys
+    if texts.count(None) < len(texts):
+        made["text"] = texts
+
+
+def _first_reference(b: Batch, path: str) -> pl.Series | None:
     listed = b.get(path)
     if not any(listed):
         return None
@@ -293,7 +339,7 @@ def _medicine(b: Batch) -> list[int]:
     for one, element, reference in zip(b.made, elements, references, strict=True):
         if reference is not None and not bytes(element):
             contained = {f"#{part.id}": part.code for part in one.contained}
-            element = contained.get(reference) or medicines.get(ids_of([reference])[0] or "") or fhir.RAW
+            element = contained.get(reference) or medicines.get(id_of(reference)) or fhir.RAW
         made.append(element)
     return b.codes.raw(made)
 
@@ -413,7 +459,7 @@ def allergy(b: Batch) -> list[pl.DataFrame]:
 
 def device_use(b: Batch) -> list[pl.DataFrame]:
     """Devices in use."""
-    devices = ids_of(b.get("device.reference"))
+    devices = ids_of(b.get("device.reference")).to_list()
     types, barcodes = b.others.get("Device", {}), b.others.get("Device.identifier", {})
     columns = b.base(
         start=("timingDateTime", "timingPeriod.start"),

@@ -16,7 +16,7 @@ from trialops.standards.omop_source import Source, part
 if TYPE_CHECKING:
     import polars as pl
 
-CHUNK = 50_000
+CHUNK = 8_000
 """Resources decoded at a time: bounds the memory of the objects, of which a thousandth of the data is left as codes."""
 NO_PLACE = "the model has no place for this type"
 UNREADABLE = "an element has a type that FHIR R4 does not allow there"

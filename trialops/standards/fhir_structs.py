@@ -1,7 +1,7 @@
 """The elements of FHIR R4 resources that OMOP has a place for, as msgspec Structs.
 
-Decoding reads only what is named here; everything else is skipped over. Coded elements stay raw JSON: the same few
-thousand codes come back in millions of resources, so each distinct text is parsed once (see `fhir_concepts`).
+Decoding reads only what is named here; everything else is skipped over. What repeats itself (codes, reference ranges,
+visits) stays raw JSON: the same few thousand texts come back in millions of resources, and each is parsed once.
 
 This is the only module that imports msgspec at its top; import it inside functions.
 """
@@ -182,7 +182,7 @@ class _Event(_Part, frozen=True, gc=False):
     id: str = ""
     status: str | None = None
     code: Raw = RAW
-    encounter: Reference = NO_REFERENCE
+    encounter: Raw = RAW
 
 
 class Condition(_Event, frozen=True, gc=False):
@@ -210,7 +210,7 @@ class Component(_Part, frozen=True, gc=False):
     valueString: str | None = None
     valueInteger: int | None = None
     valueBoolean: bool | None = None
-    referenceRange: tuple[Range, ...] = ()
+    referenceRange: Raw = RAW
 
 
 class Observation(_Event, frozen=True, gc=False):
@@ -229,7 +229,7 @@ class Observation(_Event, frozen=True, gc=False):
     valueInteger: int | None = None
     valueBoolean: bool | None = None
     valueDateTime: str | None = None
-    referenceRange: tuple[Range, ...] = ()
+    referenceRange: Raw = RAW
     component: tuple[Component, ...] = ()
 
 

@@ -56,7 +56,11 @@ def changes(before: pl.DataFrame, tables: Mapping[str, pl.DataFrame]) -> Changes
     import polars as pl
 
     now = index(tables)
-    different = pl.concat([now.join(before, on="digest", how="anti"), before.join(now, on="digest", how="anti")])
+    new = now.join(before, on="digest", how="anti")
+    # Most deliveries only add: when all that was there is still there, nobody need look for what is gone.
+    whole = now.height - new.height == before.height
+    gone = before.clear() if whole else before.join(now, on="digest", how="anti")
+    different = pl.concat([new, gone])
     return Changes(
         subjects=different["subject"].drop_nulls().unique().sort(),
         everybody=bool(different["kind"].is_in(SHARED_ELEMENTS).any()),
@@ -121,6 +125,8 @@ def _replaced(name: str, old: pl.DataFrame, new: pl.DataFrame, persons: pl.Serie
     import polars as pl
 
     kept = _without(old, persons)
+    if kept.height == old.height and not new.height:
+        return old
     key = cdm.table(name).primary_key
     if key is None:
         return cdm.conform(name, pl.concat([kept, new]))

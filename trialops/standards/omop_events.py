@@ -105,8 +105,10 @@ class Codes:
 
     def raw(self, elements: Sequence[Any]) -> list[int]:
         """Keys of elements in msgspec.Raw (or bytes), in order."""
-        index = self.index
-        return [index.setdefault(bytes(element), len(index)) for element in elements]
+        from trialops.standards.fhir_structs import RAW
+
+        index, absent = self.index, RAW
+        return [0 if e is absent else index.setdefault(bytes(e), len(index)) for e in elements]
 
     def plain(self, system: str | None, codes: Sequence[str | None], texts: Sequence[str | None]) -> list[int]:
         """Keys of codes of one system with their text."""

@@ -23,14 +23,13 @@ def key(kind: str, source: str) -> int:
 
 def keys(sources: pl.Series) -> pl.Series:
     """Keys (Int64) of texts "kind/id"; null for null."""
+    import numpy as np
     import polars as pl
 
-    read = int.from_bytes
-    made = [
-        None if text is None else read(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
-        for text in sources.to_list()
-    ]
-    return pl.Series(sources.name, made, dtype=pl.Int64)
+    texts = sources.cast(pl.Binary).to_list()
+    digests = b"".join([blake2b(text or b"", digest_size=8).digest() for text in texts])
+    made = pl.Series(sources.name, (np.frombuffer(digests, dtype=">u8") >> np.uint64(1)).astype(np.int64))
+    return made if not sources.null_count() else made.set(sources.is_null(), None)
 
 
 def keys_of(kind: str, sources: pl.Series) -> pl.Series:
