@@ -208,13 +208,22 @@ def weekend_visits(sv: pl.DataFrame, dm: pl.DataFrame, *, rate: float, least: in
         .agg(results=pl.len(), weekend=(pl.col("day").dt.weekday() >= 6).sum())
         .sort("site")
     )
-    total, weekends = int(counts["results"].sum()), int(counts["weekend"].sum())
-    lines = []
-    for site, n, k in counts.iter_rows():
-        if n < least or total == n:
-            continue
-        # Half a visit is added to either side, so that no other site at all with a weekend visit is not impossible.
-        usual = (weekends - k + 0.5) / (total - n + 1)
-        p = float(binomtest(k, n, usual, alternative="two-sided").pvalue)
-        lines.append({"site": site, "test": "visits", "results": n, "share": k / n, "p": p})
-    return _called(lines, rate, pl.lit(True), ("share", "p"), {})
+    pool = {str(site): (int(n), int(k)) for site, n, k in counts.iter_rows()}
+    judged: dict[str, dict[str, Any]] = {}
+    while pool:
+        now: dict[str, dict[str, Any]] = {}
+        for site, (n, k) in pool.items():
+            others, theirs = (sum(v[i] for v in pool.values()) - pool[site][i] for i in (0, 1))
+            if n >= least and others:
+                # Half a visit is added to either side: that no other site has a weekend visit is not impossible.
+                p = float(binomtest(k, n, (theirs + 0.5) / (others + 1), alternative="two-sided").pvalue)
+                now[site] = {"site": site, "test": "visits", "results": n, "share": k / n, "p": p}
+        unlike = [site for site, line in now.items() if line["p"] <= rate]
+        if not unlike:
+            judged |= now
+            break
+        # The most unlike one is set aside, or it would make all others look unlike "the others".
+        worst = min(unlike, key=lambda site: (now[site]["p"], site))
+        judged[worst] = now[worst]
+        del pool[worst]
+    return _called(list(judged.values()), rate, pl.lit(True), ("share", "p"), {})

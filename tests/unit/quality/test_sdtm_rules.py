@@ -18,20 +18,25 @@ LIMITS = {
 }
 NA = ("not applicable", None, None)
 
-AE = {
+AE: dict[str, list[Any]] = {
     "USUBJID": ["a", "a", "b"],
     "AEDECOD": ["PREGNANCY", "HEADACHE", "BENIGN PROSTATIC HYPERPLASIA"],
     "AESTDTC": ["2024-01-10", "2024-01", None],
     "AESTDY": [10.0, None, -1.0],
 }
-DM = {"USUBJID": ["a", "b"], "SEX": ["F", "M"], "RFSTDTC": ["2024-01-01", "2024-02-01"], "DTHDY": [30, None]}
-EX = {
+DM: dict[str, list[Any]] = {
+    "USUBJID": ["a", "b"],
+    "SEX": ["F", "M"],
+    "RFSTDTC": ["2024-01-01", "2024-02-01"],
+    "DTHDY": [30, None],
+}
+EX: dict[str, list[Any]] = {
     "USUBJID": ["a", "a", "b"],
     "EXTRT": ["X", "X", "X"],
     "EXSTDY": [1, 10, 1],
     "EXENDY": [9, 20, 5],
 }
-LB = {
+LB: dict[str, list[Any]] = {
     "USUBJID": ["a", "a", "b"],
     "LBTESTCD": ["GLUC", "GLUC", "GLUC"],
     "LBTEST": ["Glucose", "Glucose", "Glucose"],
@@ -46,9 +51,14 @@ LB = {
     "LBBLFL": ["Y", None, "Y"],
     "LBDY": [1, 15, 1],
 }
-SV = {"USUBJID": ["a", "a"], "VISITNUM": [4.0, 5.0], "VISITDY": [14.0, 28.0], "SVSTDY": [16, 38]}
-DS = {"DSCAT": ["D"] * 3, "DSDECOD": ["COMPLETED", "COMPLETED", "SCREEN FAILURE"]}
-SUPP = {"RDOMAIN": ["LB", "DM"], "USUBJID": ["a", "b"], "IDVAR": ["LBDY", ""], "IDVARVAL": ["15", ""]}
+SV: dict[str, list[Any]] = {"USUBJID": ["a", "a"], "VISITNUM": [4.0, 5.0], "VISITDY": [14.0, 28.0], "SVSTDY": [16, 38]}
+DS: dict[str, list[Any]] = {"DSCAT": ["D"] * 3, "DSDECOD": ["COMPLETED", "COMPLETED", "SCREEN FAILURE"]}
+SUPP: dict[str, list[Any]] = {
+    "RDOMAIN": ["LB", "DM"],
+    "USUBJID": ["a", "b"],
+    "IDVAR": ["LBDY", ""],
+    "IDVARVAL": ["15", ""],
+}
 
 
 def with_values(table: dict[str, list[Any]], **change: list[Any]) -> dict[str, list[Any]]:
