@@ -18,7 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trialops.intake.fhir_delivery import merge_delivery, read_documents
+from trialops.intake.fhir_account import merge_delivery
+from trialops.intake.fhir_delivery import read_documents
 from trialops.intake.fhir_documents import Document, find_documents, in_memory
 from trialops.intake.fhir_items import items
 from trialops.intake.fhir_validation import validator_version

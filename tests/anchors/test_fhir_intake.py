@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from tests.support.fhir_zone import Zone
-from trialops.intake.fhir_delivery import FhirIntake
+from trialops.intake.fhir_account import FhirIntake
 from trialops.intake.fhir_tables import patient_of
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import polars as pl
 
 from tests.support.vaults import MASTER, vault_in
-from trialops.intake.fhir_delivery import FhirIntake, merge_delivery, read_documents
+from trialops.intake.fhir_account import FhirIntake, merge_delivery
+from trialops.intake.fhir_delivery import read_documents
 from trialops.intake.fhir_documents import Document, find_documents, in_memory
 from trialops.intake.fhir_tables import resources_of
 from trialops.intake.fhir_validation import validator_version

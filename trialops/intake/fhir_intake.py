@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from trialops.errors import TrialOpsError
 from trialops.intake.delivery import find_kind
-from trialops.intake.fhir_delivery import FhirIntake, merge_delivery, read_documents
+from trialops.intake.fhir_account import FhirIntake, merge_delivery
+from trialops.intake.fhir_delivery import read_documents
 from trialops.intake.fhir_documents import Document, delivery_digest, document_digest, find_documents
 from trialops.intake.fhir_http import FhirClient, check_endpoint
 from trialops.intake.fhir_server import Pull, check_since, export, pull

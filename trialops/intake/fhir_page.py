@@ -9,7 +9,7 @@ from trialops.intake.fhir_delivery import IGNORED, REASONS
 from trialops.pages import Facts, Figure, Page, Section, Table, Text, Verdict, plots, suppressed
 
 if TYPE_CHECKING:
-    from trialops.intake.fhir_delivery import FhirIntake
+    from trialops.intake.fhir_account import FhirIntake
     from trialops.intake.raw_zone import Held
 
 MANY_FILES = 60

@@ -23,7 +23,7 @@ from tests.support.homes import Made, artifact, leave, live_in
 from tests.support.vaults import MASTER, vault_in
 from trialops.errors import TrialOpsError
 from trialops.intake import fhir_json
-from trialops.intake.fhir_delivery import labels
+from trialops.intake.fhir_account import labels
 from trialops.intake.fhir_documents import in_memory
 from trialops.intake.fhir_intake import open_zone
 from trialops.intake.fhir_items import items, outline
