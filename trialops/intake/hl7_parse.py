@@ -120,6 +120,8 @@ class Message:
 
     def part(self, value: str, component: int = 1, subcomponent: int = 1) -> str:
         """One component (1-based) of the first repetition, its first subcomponent by default."""
+        if not value:
+            return ""
         parts = self.repetitions(value)[0].split(self.delimiters.component)
         if component > len(parts):
             return ""
