@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from trialops.privacy.spans import Span
+from trialops.privacy.spans import Intervals, Span
 
 if TYPE_CHECKING:
     from tldextract import TLDExtract
@@ -165,9 +165,10 @@ def _phones(text: str, taken: list[tuple[int, int]]) -> list[Span]:
     import phonenumbers
 
     spans = []
+    places = Intervals(taken)
     for run in _NUMBER_LIKE.finditer(text):
         start, end = run.span()
-        if any(start < b and a < end for a, b in taken):
+        if places.touching(start, end):
             continue
         # The character before a run belongs to the question: "v1234567" is no telephone number.
         piece = text[max(0, start - 1) : end]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -54,6 +55,33 @@ class Span:
     end: int
     kind: str
     source: str
+
+
+class Intervals:
+    """Places in a text, sorted, so that many spans can be compared with many of them.
+
+    Args:
+        pairs: (start, end) of each; those that overlap become one.
+    """
+
+    def __init__(self, pairs: Iterable[tuple[int, int]]) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        for start, end in sorted(pairs):
+            if self._ends and start < self._ends[-1]:
+                self._ends[-1] = max(self._ends[-1], end)
+            else:
+                self._starts.append(start)
+                self._ends.append(end)
+
+    def touching(self, start: int, end: int) -> list[tuple[int, int]]:
+        """Those that share a character with a span, in order."""
+        first, last = bisect_right(self._ends, start), bisect_left(self._starts, end)
+        return list(zip(self._starts[first:last], self._ends[first:last], strict=True))
+
+    def hold(self, start: int, end: int) -> bool:
+        """Whether a span lies inside one of them."""
+        return any(a <= start and end <= b for a, b in self.touching(start, end))
 
 
 def merge(text: str, spans: Iterable[Span]) -> list[Span]:

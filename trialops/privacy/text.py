@@ -26,7 +26,7 @@ from trialops.privacy.context import find_context
 from trialops.privacy.gazetteer import find_places
 from trialops.privacy.known import TITLES, find_known, fold
 from trialops.privacy.recognisers import find_patterns
-from trialops.privacy.spans import KINDS, Known, Span, merge
+from trialops.privacy.spans import KINDS, Intervals, Known, Span, merge
 
 __all__ = ["KINDS", "Known", "Span", "TextDeidentifier"]
 
@@ -175,12 +175,13 @@ class TextDeidentifier:
 def _beside(spans: list[Span], dates: list[text_dates.TextDate]) -> list[Span]:
     """Spans without the dates they touch: a date keeps its own bounds, or it could not be shifted."""
     result = []
+    places = Intervals((d.start, d.end) for d in dates)
     for span in spans:
-        touching = [d for d in dates if d.start < span.end and span.start < d.end]
+        touching = places.touching(span.start, span.end)
         if not touching:
             result.append(span)
         elif span.kind != "DATE":
-            edges = [span.start, *(p for d in touching for p in (d.start, d.end)), span.end]
+            edges = [span.start, *(p for place in touching for p in place), span.end]
             result += [
                 Span(a, b, span.kind, span.source) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b
             ]
@@ -191,12 +192,9 @@ def _unnamed(spans: list[Span], text: str) -> list[Span]:
     """Spans that are not part of a term of medicine, as Foley is in "Foley catheter"."""
     if not spans:
         return spans
-    terms = find_terms(text)
+    terms = Intervals(find_terms(text))
     return [
-        s
-        for s in spans
-        if not any(a <= s.start and s.end <= b for a, b in terms)
-        and fold(text[s.start : s.end]).strip(" .") not in TITLES
+        s for s in spans if not terms.hold(s.start, s.end) and fold(text[s.start : s.end]).strip(" .") not in TITLES
     ]
 
 
@@ -225,11 +223,11 @@ def _masked(text: str, spans: list[Span]) -> tuple[str, Sequence[int]]:
 
 def _outside(text: str, spans: list[Span]) -> list[Span]:
     """Spans without the placeholders of this and earlier runs; a span around one falls in two."""
-    holes = [m.span() for m in _PLACEHOLDER.finditer(text)]
+    holes = Intervals(m.span() for m in _PLACEHOLDER.finditer(text))
     result = []
     for span in spans:
         start = span.start
-        inside = [h for h in holes if h[0] < span.end and h[1] > span.start]
+        inside = holes.touching(span.start, span.end)
         if not inside:
             result += [span] if any(c.isalnum() for c in text[start : span.end]) else []
             continue

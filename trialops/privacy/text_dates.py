@@ -19,6 +19,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 
+from trialops.privacy.spans import Intervals
+
 _MONTHS = {
     "en": "January February March April May June July August September October November December",
     "fr": "janvier février mars avril mai juin juillet août septembre octobre novembre décembre",
@@ -157,9 +159,10 @@ def find_dates(text: str) -> list[TextDate]:
     for form, pattern in _compiled().items():
         if "mon" in form and not month:
             continue
+        places = Intervals((d.start, d.end) for d in taken)
         for match in pattern.finditer(text):
             start, end = match.span()
-            if any(start < d.end and d.start < end for d in taken):
+            if places.touching(start, end):
                 continue
             parts = tuple(
                 (name.rstrip("2"), *match.span(name))

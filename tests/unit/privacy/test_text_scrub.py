@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trialops.errors import TrialOpsError
-from trialops.privacy.spans import KINDS, Known, Span, merge
+from trialops.privacy.spans import KINDS, Intervals, Known, Span, merge
 from trialops.privacy.text import TextDeidentifier
 from trialops.synthetic.clinical_text import Writer
 
@@ -126,6 +126,16 @@ def test_what_is_between_the_spans_is_kept_to_the_letter(pieces: list[str]) -> N
     rebuilt = "".join(x for pair in zip(rest, (f"[{s.kind}]" for s in spans), strict=True) for x in pair) + text[at:]
     assert rebuilt == out
     assert "Norvath" not in out and "7712345" not in out
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 6)), max_size=8), st.integers(0, 40), st.integers(1, 9))
+def test_intervals_say_what_a_look_at_every_one_would(pairs: list[tuple[int, int]], start: int, length: int) -> None:
+    places, span = Intervals((a, a + n) for a, n in pairs), set(range(start, start + length))
+    taken = {p for a, n in pairs for p in range(a, a + n)}
+    touched = {p for a, b in places.touching(start, start + length) for p in range(a, b)}
+    assert touched & span == taken & span
+    assert not places.hold(start, start + length) or span <= taken
+    assert all(places.hold(a, a + n) for a, n in pairs)
 
 
 def test_merging_keeps_the_kind_of_the_surest_layer() -> None:
