@@ -9,14 +9,18 @@ from typing import Any
 import polars as pl
 import pytest
 
+from tests.support.omop_database import AS_OF, omop_database
 from tests.support.raw_trial import Keys
 from trialops.intake.fhir_tables import to_tables
 from trialops.intake.sdtm import read_folder
+from trialops.pages import render
 from trialops.privacy.deidentify import HIPAAComplianceOperator
 from trialops.quality.contracts import contract
 from trialops.quality.evaluation import evaluate
+from trialops.quality.page import quality_page
 from trialops.quality.rules import source_rules
 from trialops.quality.source_records import fhir_events, fhir_findings, hl7_findings
+from trialops.quality.validation import validate
 from trialops.synthetic import generate
 
 Tables = dict[str, pl.DataFrame]
@@ -182,3 +186,37 @@ def test_hl7_contract() -> None:
     bad = {"LB": good["LB"].with_columns(LBLOINC=pl.lit("glucose"), STATUS=pl.lit("?"))}
     found = statuses(bad, "hl7")
     assert found["hl7.LB.LBLOINC.form"] == found["hl7.LB.STATUS.values"] == "fail"
+
+
+# -- everything at once ------------------------------------------------------------------------------------------------
+
+
+def test_all_sources_in_one_score_without_an_error_or_a_name(sdtm: Tables, fhir: Tables) -> None:
+    keys = Keys()
+    clean = HIPAAComplianceOperator().run(sdtm, "strict", keys).tables
+    spoilt = {**sdtm, "AE": sdtm["AE"].with_columns(AESTDY=pl.lit(0.0))}
+    report = validate(
+        clean,
+        received=spoilt,
+        omop=omop_database(),
+        fhir=fhir,
+        pseudonyms=lambda values: keys.pseudonyms("subject", values),
+        as_of=AS_OF,
+    )
+    books = {"SDTM", "As received", "Anomalies", "FHIR", "Against FHIR", "OMOP"}
+    assert set(report.results["book"]) == books
+    assert report.results.filter(pl.col("status") == "error").is_empty()
+    assert report.results["rule"].is_unique().all()
+    assert set(report.results.filter(pl.col("book") == "OMOP")["status"]) == {"pass", "not applicable"}
+    zero = report.queries.filter(pl.col("rule") == "sdtm.AE.day-zero")
+    assert zero.height == sdtm["AE"].height and set(zero["USUBJID"]) <= set(clean["DM"]["USUBJID"])
+    html = render(quality_page(report))
+    for subject in sdtm["DM"]["USUBJID"]:
+        assert subject not in html
+    assert "OMOP checks" in html and "What would raise it" in html and "Iglewicz" in html
+    assert report.passed == (report.score >= 95.0)
+
+
+def test_tables_as_received_need_pseudonyms(sdtm: Tables) -> None:
+    with pytest.raises(ValueError, match="pseudonyms"):
+        validate(sdtm, received=sdtm)
