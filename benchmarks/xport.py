@@ -4,8 +4,8 @@
 
 Laboratory-like rows: 16 text and 7 number columns. "read" is what intake does: every header and the end of the file are
 checked, the encoding is decided, all columns are decoded. "bytes" only reads the file. Prints one JSON object: MB/s by
-size (medians of interleaved runs), ratios, and peak memory above the start of reading, in MB and as a multiple of the
-file, each measured in a process of its own.
+size and MB per second of CPU (medians of interleaved runs), ratios, and peak memory above what is there before reading,
+in MB and as a multiple of the file, each measured in a process of its own.
 """
 
 from __future__ import annotations
@@ -114,11 +114,13 @@ def measure(folder: Path, count: int, repeats: int) -> dict[str, Any]:
         "pyreadstat write": lambda: _pyreadstat_write(copy, pandas),
     }
     seconds: dict[str, list[float]] = {name: [] for name in steps}
+    cpu: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(repeats):  # interleaved: a slow moment of the machine hits all
         for name, run in steps.items():
-            started = time.perf_counter()
+            started, used = time.perf_counter(), time.process_time()
             run()
             seconds[name].append(time.perf_counter() - started)
+            cpu[name].append(time.process_time() - used)
     if not read_transport(path.read_bytes()).frame.equals(frame.with_columns(pl.col(pl.String).fill_null(""))):
         raise SystemExit("what was read is not what was written")
     speed = {name: megabytes / statistics.median(times) for name, times in seconds.items()}
@@ -127,6 +129,9 @@ def measure(folder: Path, count: int, repeats: int) -> dict[str, Any]:
         "rows": count,
         "MB": round(megabytes, 1),
         "MB/s": {name: round(value, 1) for name, value in speed.items()},
+        "MB per CPU second": {
+            name: round(megabytes / statistics.median(times), 1) for name, times in cpu.items() if name != "bytes"
+        },
         "read to pyreadstat": round(speed["read"] / speed["pyreadstat read"], 1),
         "read to bytes": round(speed["read"] / speed["bytes"], 3),
         "write to pyreadstat": round(speed["write"] / speed["pyreadstat write"], 1),
