@@ -119,10 +119,10 @@ def empty(name: str) -> pl.DataFrame:
 
 
 def conform(name: str, frame: pl.DataFrame) -> pl.DataFrame:
-    """The columns of a table in its order and types, texts cut to their length, rows sorted by key.
+    """The columns of a table in its order and types, texts cut to their length, rows in a fixed order.
 
-    Columns the frame lacks are null. Rows without a key field are sorted by all columns, so that the same rows give
-    the same bytes.
+    Columns the frame lacks are null. Rows are sorted by person, where a table has persons, and then by key (without a
+    key field by all columns): the same rows give the same bytes, and a person's rows lie together.
 
     Args:
         name: Table.
@@ -140,7 +140,9 @@ def conform(name: str, frame: pl.DataFrame) -> pl.DataFrame:
         column = pl.col(field.name).cast(kind)
         columns.append(column.str.head(field.length) if field.length else column)
     made = frame.select(columns) if frame.height else empty(name)
-    return made.sort(known.primary_key or [field.name for field in known.fields])
+    names = [field.name for field in known.fields]
+    order = [known.primary_key] if known.primary_key else names
+    return made.sort(["person_id", *order] if "person_id" in names else order)
 
 
 def _parse(text: str) -> Iterator[Table]:

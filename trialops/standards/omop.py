@@ -170,7 +170,7 @@ class Personal:
     Attributes:
         tables: The tables in PERSONAL.
         locations: Where the persons live.
-        provenance: Of these rows, sorted by row_id.
+        provenance: Of these rows, sorted by person, table and row_id.
         outcomes: What is not loaded.
     """
 
@@ -209,7 +209,7 @@ def personal(source: Source, vocabulary: Vocabulary, *, study_days: bool) -> Per
     tables["drug_era"] = omop_eras.drug_eras(tables["drug_exposure"], parts)
     tables["dose_era"] = omop_eras.dose_eras(tables["drug_exposure"], parts, vocabulary)
     origin = pl.concat([_people_origin(source, persons, links), routed.provenance])
-    origin = origin.sort("row_id")
+    origin = origin.sort("person_id", "table", "row_id")
     return Personal(tables, locations, origin, sort_outcomes([source.outcomes, bad, bad_visits, routed.outcomes]))
 
 
@@ -223,11 +223,13 @@ def assemble(made: Personal, source: Source, named: pl.DataFrame, vocabulary: Vo
         vocabulary: Concepts.
         study_days: Whether dates are study days.
     """
+    import polars as pl
+
     tables = {**made.tables, **shared(made.tables, omop_people.places(source), named, made.locations, vocabulary)}
     check_keys(tables)
     return Cdm(
         tables={name: tables[name] for name in TABLES},
-        provenance=made.provenance.merge_sorted(_places_origin(source), "row_id"),
+        provenance=pl.concat([made.provenance, _places_origin(source)]),
         outcomes=made.outcomes,
         read=dict(source.read),
         ignored=dict(source.ignored),
@@ -384,7 +386,7 @@ def _places_origin(source: Source) -> pl.DataFrame:
             ("provider", "Practitioner", source.providers),
         )
     )
-    return _origin_of(frames).sort("row_id")
+    return _origin_of(frames).sort("table", "row_id")
 
 
 def _origin_of(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trialops.standards import cdm, omop
+from trialops.standards import omop
 from trialops.standards.fhir_source import read_fhir
 from trialops.standards.omop_ids import keys_of
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from trialops.standards.vocabulary import Vocabulary
 
+MOST_PIECES = 500
 SHARED_ELEMENTS = ("Medication", "Device")
 """Types without a subject that other resources take their code from: when one changes, anybody may be concerned."""
 
@@ -100,11 +101,11 @@ def update(
     if not previous.study_days and source.has_study_days:
         return omop.build(read_fhir(tables, texts=texts, progress=progress), vocabulary)
     new = omop.personal(source, vocabulary, study_days=previous.study_days)
-    persons = keys_of("person", found.subjects)
+    persons = keys_of("person", found.subjects).sort()
     merged = omop.Personal(
-        tables={name: _replaced(name, previous.tables[name], new.tables[name], persons) for name in omop.PERSONAL},
+        tables={name: _replaced(previous.tables[name], new.tables[name], persons) for name in omop.PERSONAL},
         locations=pl.concat([previous.tables["location"], new.locations]),
-        provenance=_without(_personal_rows(previous.provenance), persons).merge_sorted(new.provenance, "row_id"),
+        provenance=_replaced(_personal_rows(previous.provenance), new.provenance, persons),
         outcomes=omop.sort_outcomes(
             [
                 previous.outcomes.filter(
@@ -120,23 +121,26 @@ def update(
     return omop.assemble(merged, source, named, vocabulary, study_days=previous.study_days)
 
 
-def _replaced(name: str, old: pl.DataFrame, new: pl.DataFrame, persons: pl.Series) -> pl.DataFrame:
-    """A table with the rows of some persons replaced, in its order."""
+def _replaced(old: pl.DataFrame, new: pl.DataFrame, persons: pl.Series) -> pl.DataFrame:
+    """A table with the rows of some persons replaced; both are sorted by person.
+
+    A person's rows lie together, so the result is made of slices: what did not change is not copied.
+    """
     import polars as pl
 
-    kept = _without(old, persons)
-    if kept.height == old.height and not new.height:
-        return old
-    key = cdm.table(name).primary_key
-    if key is None:
-        return cdm.conform(name, pl.concat([kept, new]))
-    return kept.merge_sorted(new, key)
-
-
-def _without(frame: pl.DataFrame, persons: pl.Series) -> pl.DataFrame:
-    import polars as pl
-
-    return frame.filter(~pl.col("person_id").is_in(persons.implode()))
+    ends = []
+    for frame in (old, new):
+        ids = frame["person_id"].to_numpy()
+        ends.append([ids.searchsorted(persons.to_numpy(), side=side).tolist() for side in ("left", "right")])
+    (starts, stops), (firsts, lasts) = ends
+    pieces, at = [], 0
+    for start, stop, first, last in zip(starts, stops, firsts, lasts, strict=True):
+        pieces += [old.slice(at, start - at), new.slice(first, last - first)]
+        at = stop
+    pieces.append(old.slice(at))
+    made = pl.concat([piece for piece in pieces if piece.height] or [old.clear()])
+    # Many small pieces would slow down every later look at the table.
+    return made.rechunk() if len(pieces) > MOST_PIECES else made
 
 
 def _personal_rows(provenance: pl.DataFrame) -> pl.DataFrame:
