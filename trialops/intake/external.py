@@ -7,7 +7,7 @@ sealed zone calls files by a label: kind, running number, and the first digits o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -141,20 +141,6 @@ def counts_frame(counts: Sequence[FileCount]) -> pl.DataFrame:
     schema = {"file": pl.String, **dict.fromkeys(COUNTS, pl.Int64), "sha256": pl.String, "reason": pl.String}
     rows = [(c.file, c.read, c.loaded, c.quarantined, c.ignored, c.sha256, c.reason) for c in counts]
     return pl.DataFrame(rows, schema=schema, orient="row").sort("file")
-
-
-def bounded(stream: Iterator[bytes], most: int) -> Iterator[bytes]:
-    """Pass chunks on until more than `most` bytes came.
-
-    Raises:
-        ValueError: More came.
-    """
-    total = 0
-    for chunk in stream:
-        total += len(chunk)
-        if total > most:
-            raise ValueError("too large")
-        yield chunk
 
 
 KINDS = ("hl7", "dicom", "vcf")

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trialops.intake.hl7_parse import Delimiters, Hl7Error, Message, Segment, delimiters_of
+from trialops.intake.hl7_parse import Delimiters, Hl7Error, delimiters_of
 
 ERRORS = {
     "100": "Segment sequence error",
@@ -53,19 +53,12 @@ def header_of(line: bytes) -> Header:
     return Header(d, (name, d.field, *rest)) if name == "MSH" else Header(d)
 
 
-def header(message: Message | Segment, delimiters: Delimiters | None = None) -> Header:
-    """The header of a message that was parsed."""
-    if isinstance(message, Message):
-        return Header(message.delimiters, message.header.fields)
-    return Header(delimiters or Delimiters(), message.fields)
-
-
 def acknowledge(to: Header, errors: Sequence[Hl7Error] = (), *, at: str = "") -> bytes | None:
     """The answer to a message.
 
     Args:
         to: Header of the message.
-        errors: None for an acceptance; the first one decides between AE and AR.
+        errors: Empty for an acceptance; the first one decides between AE and AR.
         at: Time of the answer for MSH-7, as YYYYMMDDHHMMSS.
 
     Returns:
