@@ -229,7 +229,12 @@ def _numbers(
         "LOW" if float(t) < low else "HIGH" if float(t) > high else "NORMAL"
         for t, (low, high) in zip(texts, limits, strict=True)
     ]
-    values: dict[str, Sequence[Any]] = {"LBORRES": texts, "LBSTRESC": standard, "LBSTRESN": [float(s) for s in standard], "LBNRIND": said}
+    values: dict[str, Sequence[Any]] = {
+        "LBORRES": texts,
+        "LBSTRESC": standard,
+        "LBSTRESN": [float(s) for s in standard],
+        "LBNRIND": said,
+    }
     return d.change_rows(kind, "LB", frame, rows, values)
 
 
@@ -256,7 +261,12 @@ def _missing_result(d: Defects, domain: str, frame: pl.DataFrame) -> pl.DataFram
 
     rows = _rows(d, frame, pl.col("LBTESTCD") == "CHOL")
     empty = [""] * len(rows)
-    values: dict[str, Sequence[Any]] = {"LBORRES": empty, "LBSTRESC": empty, "LBSTRESN": [None] * len(rows), "LBNRIND": empty}
+    values: dict[str, Sequence[Any]] = {
+        "LBORRES": empty,
+        "LBSTRESC": empty,
+        "LBSTRESN": [None] * len(rows),
+        "LBNRIND": empty,
+    }
     return d.change_rows("missing_result", domain, frame, rows, values)
 
 
