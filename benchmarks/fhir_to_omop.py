@@ -1,6 +1,6 @@
 """FHIR to OMOP beside parsing the same bytes, and one day's delta beside a full load.
 
-    python benchmarks/fhir_to_omop.py --subjects 100 400 1600 --repeats 5
+    python benchmarks/fhir_to_omop.py --subjects 500 1500 3000 --repeats 3
 
 Synthesizes trials of three sizes and runs, interleaved and on one core: orjson parsing every resource; mapping them
 to OMOP CDM 5.4 tables; and, from the load of all days but one, the incremental load of that day. Incremental and full
@@ -139,8 +139,8 @@ def main() -> int:
         0 when incremental and full loads were the same, else 1.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--subjects", type=int, nargs="+", default=[100, 400, 1600])
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--subjects", type=int, nargs="+", default=[500, 1500, 3000])
+    parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     results = []
     for subjects in arguments.subjects:
