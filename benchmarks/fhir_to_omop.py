@@ -30,7 +30,8 @@ import polars as pl  # noqa: E402
 from trialops.intake.fhir_tables import to_tables  # noqa: E402
 from trialops.standards import omop_delta, vocabulary  # noqa: E402
 from trialops.standards.fhir_source import read_fhir  # noqa: E402
-from trialops.standards.omop import Cdm, build  # noqa: E402
+from trialops.standards.omop import build  # noqa: E402
+from trialops.standards.omop_cdm import Cdm  # noqa: E402
 from trialops.stores.digest import table_digest  # noqa: E402
 from trialops.synthetic import generate  # noqa: E402
 

@@ -18,7 +18,8 @@ from tests.support.fhir_bundles import resources_in, tables_of
 from trialops.intake.fhir_tables import resources_of
 from trialops.standards import omop_delta, vocabulary
 from trialops.standards.fhir_source import read_fhir
-from trialops.standards.omop import Cdm, build
+from trialops.standards.omop import build
+from trialops.standards.omop_cdm import Cdm
 from trialops.standards.omop_back import back_to_fhir
 from trialops.stores.digest import table_digest
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.local.main_job import Home
 from trialops.standards import cdm
-from trialops.standards.omop import TABLES
+from trialops.standards.omop_cdm import TABLES
 from trialops.stores.lake import Lake
 from trialops.stores.objects import open_store
 from trialops.stores.refs import Snapshot

@@ -89,7 +89,7 @@ def over_age(quantity: dict[str, Any], limit: int) -> bool:
     per = PER_YEAR.get(str(unit))
     if per is None or isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return False
-    return Decimal(str(value)) / per >= limit + 1
+    return Decimal(str(value)) / Decimal(str(per)) >= limit + 1
 
 
 def capped(age: int) -> dict[str, Any]:

@@ -413,7 +413,7 @@ class Walker:
     def _attachment(self, value: dict[str, Any]) -> Any:
         """Plain text is treated as text; of everything else only the content type is left."""
         plan = self._plan("Attachment")
-        keep = {k: value[k] for k in ("contentType", "language", "creation") if k in value}
+        keep: dict[str, Any] = {k: value[k] for k in ("contentType", "language", "creation") if k in value}
         new = self._walk(keep, plan)
         new = {} if new is _DROP else new
         content = str(value.get("contentType") or "").split(";")[0].strip().lower()

@@ -27,13 +27,13 @@ def retention_page(
 ) -> Page:
     """What is kept, held, in use and due, by class; `gone` is None in a dry run."""
     states = ("kept", "held", "in use", "due")
-    by_class = Counter((r.record_class, r.state) for r in records)
+    by_class: Counter[tuple[str, str]] = Counter((r.record_class, r.state) for r in records)
     rows = [
         (c.name, c.basis, *(by_class[c.name, state] for state in states), _next(records, c.name))
         for c in policy.classes
     ]
     due = [r for r in records if r.state == "due"]
-    totals = Counter(r.state for r in records)
+    totals: Counter[str] = Counter(r.state for r in records)
     done = "dry run: nothing was disposed of" if gone is None else f"{gone} records were disposed of"
     items: list[Any] = [
         Facts({state: totals[state] for state in states}),

@@ -107,7 +107,7 @@ def assess(
         )
     if frame.is_empty():
         return Risk(0, 0, 0, 1.0, 1.0, 1.0, None, 1.0, {}, ())
-    key = list(quasi) or [pl.lit(0).alias("_all")]
+    key: list[str | pl.Expr] = [*quasi] or [pl.lit(0).alias("_all")]
     sizes = frame.group_by(key).agg(pl.len().alias("_f"))
     records, classes = frame.height, sizes.height
     smallest = int(sizes["_f"].min() or 0)  # type: ignore[arg-type]
@@ -152,7 +152,7 @@ def _diversity(frame: pl.DataFrame, quasi: list[str], column: str, ordered: bool
     values = frame.select(pl.col(column)).to_series().unique().sort(nulls_last=False)
     rank = pl.DataFrame({"_v": values, "_r": range(values.len())})
     table = frame.select(*quasi, _v=pl.col(column)).join(rank, on="_v", how="left", nulls_equal=True)
-    group = quasi or [pl.lit(0).alias("_all")]
+    group: list[str | pl.Expr] = [*quasi] or [pl.lit(0).alias("_all")]
     counts = table.group_by([*group, "_r"]).agg(pl.len().alias("_n"))
     names = quasi or ["_all"]
     part = counts.with_columns(_p=pl.col("_n") / pl.col("_n").sum().over(names))
@@ -311,7 +311,7 @@ def _rung(
         step = int(rung["bands"])
         number = value.cast(pl.String).str.extract(r"^(-?\d+(?:\.\d+)?)", 1).cast(pl.Float64)
         low = (number / step).floor().cast(pl.Int64) * step
-        new = pl.when(number.is_not_null()).then(pl.format("{}-{}", low, low + step - 1))
+        new: pl.Expr = pl.when(number.is_not_null()).then(pl.format("{}-{}", low, low + step - 1))
     elif "merge" in rung:
         often = pl.len().over(column) >= int(rung["merge"])
         new = pl.when(often).then(value.cast(pl.String)).otherwise(pl.lit(str(rung["other"])))

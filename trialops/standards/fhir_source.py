@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from trialops.standards import fhir_structs as fhir
-from trialops.standards.fhir_events import READERS, Batch, each_distinct, ids_of, plain_codes
+from trialops.standards.fhir_batch import Batch, each_distinct, ids_of, plain_codes
+from trialops.standards.fhir_events import READERS
 from trialops.standards.omop_events import Codes, union
 from trialops.standards.omop_facts import facts
 from trialops.standards.omop_source import Source, part

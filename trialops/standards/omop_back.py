@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from trialops.standards.omop import Cdm
+    from trialops.standards.omop_cdm import Cdm
 
 SAMPLE = 25
 """Resources of each type that the full model looks at: it reads some hundred a second."""

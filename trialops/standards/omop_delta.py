@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from trialops.standards import omop
 from trialops.standards.fhir_source import read_fhir
+from trialops.standards.omop_cdm import PERSONAL, Cdm
 from trialops.standards.omop_ids import keys_of
 
 if TYPE_CHECKING:
@@ -70,14 +71,14 @@ def changes(before: pl.DataFrame, tables: Mapping[str, pl.DataFrame]) -> Changes
 
 
 def update(
-    previous: omop.Cdm,
+    previous: Cdm,
     before: pl.DataFrame,
     tables: Mapping[str, pl.DataFrame],
     vocabulary: Vocabulary,
     *,
     texts: bool = False,
     progress: Callable[[str, float | None], None] | None = None,
-) -> omop.Cdm:
+) -> Cdm:
     """Tables as they are after a change of resources.
 
     Args:
@@ -103,7 +104,7 @@ def update(
     new = omop.personal(source, vocabulary, study_days=previous.study_days)
     persons = keys_of("person", found.subjects).sort()
     merged = omop.Personal(
-        tables={name: _replaced(previous.tables[name], new.tables[name], persons) for name in omop.PERSONAL},
+        tables={name: _replaced(previous.tables[name], new.tables[name], persons) for name in PERSONAL},
         locations=pl.concat([previous.tables["location"], new.locations]),
         provenance=_replaced(_personal_rows(previous.provenance), new.provenance, persons),
         outcomes=omop.sort_outcomes(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trialops.standards import omop
+from trialops.standards import omop_cdm
 from trialops.standards.transformer import Load, Transformed
 from trialops.standards.vocabulary import Vocabulary, load, none
 from trialops.stores.lake import IntegrityError
@@ -47,7 +47,7 @@ def keep(run: Step, artifact: Artifact, result: Transformed) -> Snapshot:
         DATASET,
         snapshot,
         {
-            "mapping": omop.MAPPING,
+            "mapping": omop_cdm.MAPPING,
             "privacy": run.settings.hipaa_compliance_mode,
             "vocabulary": made.vocabulary,
             "study_days": made.study_days,
@@ -64,7 +64,7 @@ def tables_of(frames: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
     return {name: frame for name, frame in frames.items() if name not in BESIDE}
 
 
-def kept(run: Step, snapshot: Snapshot) -> omop.Cdm:
+def kept(run: Step, snapshot: Snapshot) -> omop_cdm.Cdm:
     """A load by its snapshot.
 
     Raises:
@@ -89,16 +89,16 @@ def last(run: Step) -> Load | None:
     if link is None:
         return None
     evidence = dict(link.evidence)
-    if evidence.get("mapping") != omop.MAPPING or evidence.get("privacy") != run.settings.hipaa_compliance_mode:
+    if evidence.get("mapping") != omop_cdm.MAPPING or evidence.get("privacy") != run.settings.hipaa_compliance_mode:
         return None
     frames = {name: run.lake.read(ref) for name, ref in link.snapshot.tables.items()}
     run.audit("data.read", "omop", link.snapshot.digest)
     return Load(_made(frames, evidence), frames["index"]) if frames["index"].height else None
 
 
-def _made(frames: dict[str, pl.DataFrame], evidence: dict[str, Any]) -> omop.Cdm:
-    return omop.Cdm(
-        tables={name: frames[name] for name in omop.TABLES},
+def _made(frames: dict[str, pl.DataFrame], evidence: dict[str, Any]) -> omop_cdm.Cdm:
+    return omop_cdm.Cdm(
+        tables={name: frames[name] for name in omop_cdm.TABLES},
         provenance=frames["provenance"],
         outcomes=frames["outcomes"],
         read={kind: int(count) for kind, count in evidence["read"].items()},

@@ -35,7 +35,7 @@ class Routed:
 
     Attributes:
         tables: The event tables and notes.
-        provenance: See `omop.PROVENANCE`.
+        provenance: See `omop_cdm.PROVENANCE`.
         outcomes: Sources of which no event was loaded, with the reason.
     """
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from trialops.errors import TrialOpsError
 from trialops.standards import cdm_load, omop, omop_delta
 from trialops.standards.fhir_source import read_fhir
+from trialops.standards.omop_cdm import Cdm
 from trialops.standards.omop_combine import combine, consent_days
 from trialops.standards.omop_events import Codes
 from trialops.standards.sdtm_source import read_sdtm
@@ -24,7 +25,7 @@ Progress = Callable[[str, float | None], None]
 class Load:
     """A load that a later one can go on from: its tables, and the index of the resources they were made from."""
 
-    made: omop.Cdm
+    made: Cdm
     index: pl.DataFrame
 
 
@@ -39,7 +40,7 @@ class Transformed:
         changed: FHIR resources that were new, changed or gone since the last load.
     """
 
-    made: omop.Cdm
+    made: Cdm
     index: pl.DataFrame
     incremental: bool
     changed: int
@@ -103,7 +104,7 @@ class FHIRTransformerOperator:
         sdtm: Mapping[str, pl.DataFrame],
         terms: pl.DataFrame | None,
         progress: Progress | None,
-    ) -> omop.Cdm:
+    ) -> Cdm:
         codes = Codes()
         resources = read_fhir(fhir, texts=self._texts, codes=codes, progress=progress) if fhir else None
         if not sdtm:
@@ -119,7 +120,7 @@ class FHIRTransformerOperator:
         return omop.build(both, self._vocabulary, study_days=strict)
 
 
-def _require_valid(made: omop.Cdm) -> None:
+def _require_valid(made: Cdm) -> None:
     """Stop when tables break the CDM's specification: such tables must not be used."""
     problems = cdm_load.violations(made.tables)
     if problems.height:

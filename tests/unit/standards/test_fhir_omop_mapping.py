@@ -25,7 +25,8 @@ from tests.support.fhir_samples import (
 )
 from trialops.standards import cdm_load, fhir_source, vocabulary
 from trialops.standards.fhir_source import read_fhir
-from trialops.standards.omop import Cdm, build
+from trialops.standards.omop import build
+from trialops.standards.omop_cdm import Cdm
 from trialops.standards.omop_people import NO_BIRTH
 
 DAY = {"url": "urn:trialops:study-day"}

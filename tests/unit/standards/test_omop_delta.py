@@ -11,7 +11,8 @@ import pytest
 from tests.support.fhir_samples import SNOMED, about, concept, encounter, measured, patient, tables
 from trialops.standards import omop_delta, vocabulary
 from trialops.standards.fhir_source import read_fhir
-from trialops.standards.omop import Cdm, build
+from trialops.standards.omop import build
+from trialops.standards.omop_cdm import Cdm
 from trialops.standards.transformer import FHIRTransformerOperator, Load
 from trialops.stores.digest import table_digest
 

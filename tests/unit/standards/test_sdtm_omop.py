@@ -11,7 +11,7 @@ import pytest
 from tests.support.fhir_samples import LOINC, about, concept, measured, quantity, released, tables
 from trialops.errors import TrialOpsError
 from trialops.standards import cdm_load
-from trialops.standards.omop import Cdm
+from trialops.standards.omop_cdm import Cdm
 from trialops.standards.transformer import FHIRTransformerOperator
 
 DAY = "urn:trialops:study-day"

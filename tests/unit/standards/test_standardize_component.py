@@ -17,7 +17,8 @@ from tests.support.homes import artifact, leave, live_in
 from trialops.errors import TrialOpsError
 from trialops.standards import omop_run, vocabulary
 from trialops.standards.fhir_source import read_fhir
-from trialops.standards.omop import TABLES, build
+from trialops.standards.omop import build
+from trialops.standards.omop_cdm import TABLES
 from trialops.stores import step
 from trialops.stores.digest import table_digest
 from trialops.stores.lake import Lake
