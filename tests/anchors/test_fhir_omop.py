@@ -19,8 +19,8 @@ from trialops.intake.fhir_tables import resources_of
 from trialops.standards import omop_delta, vocabulary
 from trialops.standards.fhir_source import read_fhir
 from trialops.standards.omop import build
-from trialops.standards.omop_cdm import Cdm
 from trialops.standards.omop_back import back_to_fhir
+from trialops.standards.omop_cdm import Cdm
 from trialops.stores.digest import table_digest
 
 TYPES = {"integer": int, "float": float, "date": dt.date, "datetime": dt.datetime}
