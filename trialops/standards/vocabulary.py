@@ -263,7 +263,7 @@ def _check(folder: Path) -> dict[str, str]:
         if not path.exists():
             continue
         required = [field.name for field in cdm.table(name).fields if field.required]
-        # concept_name "None" aside, Athena leaves no required field empty but vocabulary_reference's neighbours.
+        # What the model requires Athena fills in every row: an empty one is a damaged line.
         empty = pl.scan_parquet(path).select(pl.col(required).is_null().sum()).collect().row(0, named=True)
         bad = {column: count for column, count in empty.items() if count}
         if bad:
