@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import re
 import unicodedata
+from functools import cache
 
 MONTHS = [
     "january",
@@ -51,8 +52,8 @@ def words_left(text: str, name: str, shortest: int = 3) -> list[str]:
 def number_left(text: str, number: str, shortest: int = 7) -> bool:
     """Whether the digits of a number, or its last seven, stand in a text with at most two other signs between them."""
     digits = re.sub(r"\D", "", number)
-    wanted = [digits, digits[-shortest:]] if len(digits) > shortest else [digits]
-    return any(re.search(r"(?<!\d)" + r"[^\w\n]{0,2}".join(w) + r"(?!\d)", text) for w in wanted)
+    runs = [re.sub(r"\D", "", run) for run in re.findall(r"\d(?:[^\w\n]{0,2}\d)*", text)]
+    return any(digits in run or (len(digits) > shortest and digits[-shortest:] in run) for run in runs)
 
 
 def phrase_left(text: str, phrase: str) -> bool:
@@ -62,18 +63,25 @@ def phrase_left(text: str, phrase: str) -> bool:
 
 def day_left(text: str, day: datetime.date) -> bool:
     """Whether a text names a day with its month and year, in any order and writing."""
-    reduced = plain(text)
-    month = MONTHS[day.month - 1]
-    y, m, d = f"(?:{day.year}|{day.year % 100:02d})", f"0?{day.month}", f"0?{day.day}"
-    name = f"{month[:3]}\\w*"
-    orders = (
-        f"{y} {m} {d}",
-        f"{d} {m} {y}",
-        f"{m} {d} {y}",
-        f"{d}(?:st|nd|rd|th)? ?(?:of )?{name} ?{y}",
-        f"{name} ?{d}(?:st|nd|rd|th)? {y}",
+    year, month, date = (
+        (f"{day.year}", day.strftime("%y")),
+        (str(day.month), f"{day.month:02d}"),
+        (str(day.day), f"{day.day:02d}"),
     )
-    if any(re.search(rf"(?<!\w){order}(?!\w)", reduced) for order in orders):
+    name = MONTHS[day.month - 1][:3]
+    forms = {f" {y} {m} {d} " for y in year for m in (*month, name) for d in date}
+    forms |= {f" {d} {m} {y} " for y in year for m in (*month, name) for d in date}
+    forms |= {f" {m} {d} {y} " for y in year for m in (*month, name) for d in date}
+    reduced = _dates_apart(text)
+    if any(form in reduced for form in forms):
         return True
-    tight = (f"{day:%Y%m%d}", f"{day:%d%m%Y}", f"{day:%m%d%Y}")
-    return any(re.search(rf"(?<!\d){t}(?!\d)", text) for t in tight)
+    eight = set(re.findall(r"(?<!\d)\d{8}(?!\d)", text))
+    return not eight.isdisjoint({f"{day:%Y%m%d}", f"{day:%d%m%Y}", f"{day:%m%d%Y}"})
+
+
+@cache
+def _dates_apart(text: str) -> str:
+    """Words and numbers of a text, numbers apart from letters, months cut to three letters, no ordinals."""
+    words = re.findall(r"\d+|[^\W\d_]+", re.sub(r"(?<=\d)(?:st|nd|rd|th)\b", "", plain(text)))
+    short = {word: m[:3] for m in MONTHS for word in (m, m[:3], m[:4])}
+    return " " + " ".join(short.get(w, w) for w in words if w != "of") + " "

@@ -199,13 +199,16 @@ def subject(seed: int) -> Subject:
     )
 
 
-def subject_notes(count: int, seed: int = 0, *, offset: int = 0) -> Iterator[tuple[Subject, Labelled, tuple[str, ...]]]:
+def subject_notes(
+    count: int, seed: int = 0, *, offset: int = 0, most: int = 5
+) -> Iterator[tuple[Subject, Labelled, tuple[str, ...]]]:
     """Notes about subjects, one each.
 
     Args:
         count: How many.
         seed: Same seed, same notes.
         offset: The notes as they were if all days of the subject were moved by so many days; nothing else changes.
+        most: Sentences of a note, 2 at least.
 
     Yields:
         The subject as it is without offset, the note, and the dates as the note writes them, in order.
@@ -217,7 +220,7 @@ def subject_notes(count: int, seed: int = 0, *, offset: int = 0) -> Iterator[tup
         writer.slots = slots
         parts = [
             writer.sentence(rule)
-            for rule in writer.rng.choices(("clin", "gen", "none"), (6, 2, 1), k=writer.rng.randint(2, 5))
+            for rule in writer.rng.choices(("clin", "gen", "none"), (6, 2, 1), k=writer.rng.randint(2, most))
         ]
         text, spans = "", []
         for part in parts:
