@@ -252,7 +252,7 @@ class Walker:
             "phrase": lambda value: _text(value, "phrase"),
             "term": lambda value: _text(value, "term"),
             "date": self._date,
-            "instant": self._date if self.mode == "limited" else lambda value: _DROP,
+            "instant": self._date if self.mode == "limited" else self._instant,
             "birth": self._birth,
             "zip": self._keep_postal,
             "state": lambda value: value if isinstance(value, str) and _STATE.match(value) else _DROP,
@@ -285,6 +285,11 @@ class Walker:
         return inside
 
     # -- elements ----------------------------------------------------------------------------------------------
+
+    def _instant(self, value: Any) -> Any:
+        """The study day of an instant alone: there is no instant that is a year."""
+        made = self._date(value)
+        return _DROP if made is _DROP or made[1] is None else (None, made[1])
 
     def _date(self, value: Any) -> Any:
         """Value and extensions of a date."""

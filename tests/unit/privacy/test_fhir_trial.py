@@ -95,6 +95,25 @@ def test_component_on_the_synthesized_trial(source: Path, home: Path) -> None:
     assert key in run.unseal(raw_sdtm)["DM"]["USUBJID"].to_list()
 
 
+@pytest.mark.parametrize("mode", ["strict", "limited"])
+def test_notes_keep_their_place_in_time(source: Path, home: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    """A note's date is an instant: strict leaves its study day, limited shifts it, and the dates in texts with it."""
+    monkeypatch.setenv("HIPAA_COMPLIANCE_MODE", mode)
+    settings.cache_clear()
+    raw, clean = artifact(home, "raw"), artifact(home, "clean")
+    ingest_fhir.python_func(str(source / "fhir"), raw, artifact(home, "quarantine"), artifact(home, "r0"))
+    deidentify_fhir.python_func(raw, clean, artifact(home, "withheld"), artifact(home, "report"))
+    notes = [json.loads(d) for d in Step("look", {}, settings()).read(clean)["DocumentReference"]["json"]]
+    assert notes
+    for note in notes:
+        (text,) = (base64.b64decode(c["attachment"]["data"]).decode() for c in note["content"])
+        if mode == "strict":
+            (day,) = note["_date"]["extension"]
+            assert "date" not in note and day["url"] == "urn:trialops:study-day" and "[DATE]" in text
+        else:
+            assert re.fullmatch(r"\d{4}-\d{2}-\d{2}T12:00:00Z", note["date"]) and "[DATE]" not in text
+
+
 def test_a_resource_left_in_the_clear_stops_the_release(home: Path) -> None:
     """The residual search is not the walk: a hole in the policy is found by it, and the message does not quote."""
     from tests.support.fhir_people import a_patient, an_observation

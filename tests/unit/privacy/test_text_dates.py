@@ -32,6 +32,8 @@ def moved(text: str, days: int, *, day: bool = False) -> str | None:
     [
         ("2013-01-31", 1, "2013-02-01"),
         ("2013/1/7", 30, "2013/2/6"),
+        ("Call March 3, 2023: spoke with him", 30, "Call April 2, 2023: spoke with him"),
+        ("seen 3 March 2023: well", -3, "seen 28 February 2023: well"),
         ("20130107", -7, "20121231"),
         ("01/07/2013", 30, "02/06/2013"),
         ("1/7/13", 30, "2/6/13"),
