@@ -82,30 +82,37 @@ def deidentify_fhir(
 
 @component
 def assess_risk(
-    clean: Input[Dataset],
     assessment: Output[Artifact],
     report: Output[HTML],
+    clean: Input[Dataset] = None,
     data_set: str = "dm",
     release: str = "partner",
+    dataset: str = "clean",
 ) -> str:
     """Measure the residual risk of re-identification of a table and judge it for a release.
 
     Args:
-        clean: De-identified tables.
         assessment: Measures, thresholds, verdict, and what would make the table pass.
         report: The same for people.
+        clean: De-identified tables; without them the validated version in force is judged.
         data_set: Table, with quasi-identifiers declared in risk.yaml.
         release: Kind of release, with thresholds in risk.yaml.
+        dataset: Name of the chain of validated versions.
 
     Returns:
         pass, fail or insufficient.
     """
-    from trialops.privacy.risk_page import risk_page
-    from trialops.privacy.risk_release import judge_release
+    from trialops.privacy.risk_page import nothing_page, risk_page
+    from trialops.privacy.risk_release import judge_release, tables_in_force
     from trialops.stores import step
 
-    with step("assess-risk", data_set=data_set, release=release) as run:
-        found = judge_release(run.read(clean), data_set, release)
+    with step("assess-risk", data_set=data_set, release=release, dataset=dataset) as run:
+        tables = run.read(clean) if clean else tables_in_force(run, dataset)
+        if tables is None:
+            run.write_json(assessment, {"data_set": data_set, "verdict": "insufficient"})
+            run.show(report, nothing_page(dataset))
+            return run.decide("insufficient", numbers={"subjects": 0}, policy={"release": release})
+        found = judge_release(tables, data_set, release)
         run.write_json(assessment, found.as_dict())
         run.metrics |= {"k": found.risk.k, "prosecutor": found.risk.prosecutor}
         run.show(report, risk_page(found))

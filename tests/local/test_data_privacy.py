@@ -23,7 +23,7 @@ from trialops.stores.refs import TableRef
 from trialops.synthetic import generate
 
 pytestmark = pytest.mark.slow
-STEPS = {"erase-subjects", "discover-pii", "apply-retention", "maintain-audit-log", "notify"}
+STEPS = {"erase-subjects", "discover-pii", "assess-risk", "apply-retention", "maintain-audit-log", "notify"}
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
         ingest_sdtm.python_func(str(folder / "trial" / "sdtm"), raw, others[0], others[1])
         deidentify.python_func(raw, clean, others[2], others[3])
         build_features.python_func(clean, others[4], others[5])
+        look = Step("look", {}, settings())
+        look.lake.mark_validated("clean", look.reference(clean), {"score": 100.0})
         key = sorted(Step("look", {}, settings()).unseal(raw)["DM"]["USUBJID"])[0]
         yield Prepared(home, key)
         leave()
@@ -86,6 +88,9 @@ def test_a_day_of_privacy(trial: Prepared) -> None:
     assert set(trial.newest("privacy/findings")["table"]) == {"partner/contacts"}
     record = json.loads((trial.home.path / "runs" / made["run_id"] / "steps/discover-pii/record.json").read_text())
     assert record["metrics"]["columns"] > 150
+    # Forty subjects with age, sex, race and site: some are alone in their class.
+    risk = json.loads(trial.home.output(made["run_id"], "assess-risk", "assessment").read_text())
+    assert risk["verdict"] == "fail" and risk["risk"]["k"] < 11
     assert trial.newest("masked/partner_contacts").height == 20
     page = (trial.home.path / "runs" / made["run_id"] / "index.html").read_text()
     assert trial.key not in page and "@example.org" not in page

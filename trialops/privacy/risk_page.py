@@ -64,3 +64,10 @@ def risk_page(found: ReleaseRisk) -> Page:
             judged.verdict, TONES[judged.verdict], f"{found.release} release, policy version {found.policy_version}"
         ),
     )
+
+
+def nothing_page(dataset: str) -> Page:
+    """The page before there is anything to judge."""
+    return Page(
+        "Residual risk", [], Verdict("insufficient", "plain", f"the data set {dataset} has no validated version yet")
+    )

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trialops.errors import TrialOpsError
+from trialops.intake.domains import current_rows
 from trialops.privacy.risk import Generalised, Judgement, Risk, assess, generalise, judge
 from trialops.privacy.risk_policy import RiskPolicy, default_risk_policy
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from trialops.stores.context import Step
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,12 @@ class ReleaseRisk:
         }
 
 
+def tables_in_force(run: Step, dataset: str) -> dict[str, pl.DataFrame] | None:
+    """The newest validated tables; None before the first."""
+    manifest = run.lake.last_validated(dataset)
+    return None if manifest is None else run.read_snapshot(dataset, manifest.snapshot)
+
+
 def judge_release(
     tables: Mapping[str, pl.DataFrame], data_set: str, release: str, policy: RiskPolicy | None = None
 ) -> ReleaseRisk:
@@ -75,7 +84,8 @@ def judge_release(
     """
     policy = policy or default_risk_policy()
     declared, gate = policy.declared(data_set), policy.gate(release)
-    frame = next((f for name, f in tables.items() if name.lower() == data_set.lower()), None)
+    found = [current_rows(name.upper(), f) for name, f in tables.items() if name.lower() == data_set.lower()]
+    frame = found[0] if found else None
     if frame is None or declared.subject not in frame.columns:
         raise TrialOpsError(
             f"There is no table {data_set} with {declared.subject} to judge.",
