@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from trialops.errors import TrialOpsError
 from trialops.intake import partial_dates, quarantine
@@ -21,20 +21,9 @@ if TYPE_CHECKING:
     import polars as pl
 
     from trialops.privacy.fhir_deidentify import FhirDeidentified
+    from trialops.privacy.keys import Vault
 
     Progress = Callable[[str, float], None] | None
-
-
-class Vault(Protocol):
-    """Where keys live: gives pseudonyms and date offsets, the same for the same input."""
-
-    def pseudonyms(self, kind: str, values: list[str]) -> list[str]:
-        """One keyed pseudonym per value, in order."""
-        ...
-
-    def offset_days(self, subject: str) -> int:
-        """Days to add to every date of a subject."""
-        ...
 
 
 class HIPAAComplianceOperator:

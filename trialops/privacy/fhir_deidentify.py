@@ -20,8 +20,8 @@ from trialops.privacy.report import LABELS
 if TYPE_CHECKING:
     import polars as pl
 
-    from trialops.privacy.deidentify import Vault
     from trialops.privacy.fhir_text import Scrubbers
+    from trialops.privacy.keys import Vault
 
     Progress = Callable[[str, float], None] | None
 

@@ -15,8 +15,8 @@ from trialops.privacy.spans import Known
 if TYPE_CHECKING:
     import polars as pl
 
-    from trialops.privacy.deidentify import Vault
     from trialops.privacy.fhir_policy import FhirPolicy
+    from trialops.privacy.keys import Vault
 
 STUDY_SYSTEM = "urn:trialops:study:"
 """Identifier systems that carry a subject's USUBJID begin with this."""

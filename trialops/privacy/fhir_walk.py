@@ -15,7 +15,7 @@ from trialops.privacy.fhir_people import STUDY_SYSTEM, People, Subject
 from trialops.privacy.fhir_policy import FhirPolicy, elements, path_of, resource_types
 
 if TYPE_CHECKING:
-    from trialops.privacy.deidentify import Vault
+    from trialops.privacy.keys import Vault
 
 UNKNOWN_MODIFIER = "UNKNOWN_MODIFIER"
 UNKNOWN_RULES = "UNKNOWN_RULES"
