@@ -228,7 +228,7 @@ def test_one_class_label_is_one_error(main_job: MainJob) -> None:
     assert failed == "build-training-set"
     # The steps before it wrote what they had to; the failed one left no table and no other split.
     new = {table.partition("/")[0] for table in main_job.between.keys() - main_job.before.keys()}
-    assert new == {"clean", "features", "quality", "quarantine"}
+    assert new == {"clean", "consent", "features", "quality", "quarantine"}
     assert main_job.between["splits/withdrawal"] == main_job.before["splits/withdrawal"]
 
 

@@ -14,6 +14,7 @@ from trialops.synthetic import generate
 
 STEPS = (
     "ingest-sdtm",
+    "check-consent",
     "deidentify",
     "quality-gate",
     "build-features",
@@ -62,7 +63,7 @@ def test_leaves_a_dossier_a_page_and_a_verified_trail(finished: Home) -> None:
     contents = json.loads((dossier / "contents.json").read_text())
     assert {"model_card.md", "decision.json", "approval.md", "lineage.json", "model/bundle.json"} <= set(contents)
     lineage = json.loads((dossier / "lineage.json").read_text())
-    assert {step["step"] for step in lineage["steps"]} >= set(STEPS[:10])
+    assert {step["step"] for step in lineage["steps"]} >= set(STEPS[:11])
     audit = json.loads((dossier / "audit_extract.json").read_text())
     assert audit["verified"] and len(audit["events"]) > 30
     assert finished.trialops("audit", "verify").returncode == 0
