@@ -35,6 +35,10 @@ REASONS = {
 }
 
 
+BLOCK = 20_000
+"""Resources treated at a time."""
+
+
 @dataclass(frozen=True)
 class FhirReport:
     """What was done, in counts.
@@ -148,19 +152,26 @@ def deidentify_fhir(
     total = max(sum(f.height for f in tables.values()), 1)
     done = 0
     for kind, frame in sorted(tables.items()):
-        if progress:
-            progress(f"de-identifying {kind}", 0.8 * done / total)
-        kept, left = _clean_table(kind, frame, walker, mode, denied.get(kind, {}))
-        if scrubbers is not None and kept:
-            from trialops.privacy.fhir_text import treat
+        parts: list[pl.DataFrame] = []
+        released = withheld = 0
+        # Block by block: only so many resources are held as Python objects at a time.
+        for block in frame.iter_slices(BLOCK):
+            if progress:
+                progress(f"de-identifying {kind}", 0.8 * done / total)
+            kept, left = _clean_table(kind, block, walker, mode, denied.get(kind, {}))
+            if scrubbers is not None and kept:
+                from trialops.privacy.fhir_text import treat
 
-            for name, n in treat(walker, who, policy, mode, scrubbers).items():
-                texts[name] += n
-        aside += left
-        counts[kind] = (frame.height, len(kept), len(left))
-        if kept:
-            clean[kind] = _frame(kept, mode, vault)
-        done += frame.height
+                for name, n in treat(walker, who, policy, mode, scrubbers).items():
+                    texts[name] += n
+            aside += left
+            released, withheld = released + len(kept), withheld + len(left)
+            if kept:
+                parts.append(_frame(kept, mode, vault))
+            done += block.height
+        counts[kind] = (frame.height, released, withheld)
+        if parts:
+            clean[kind] = pl.concat(parts).sort("id")
     if progress:
         progress("searching the clean resources for identifiers", 0.85)
     scanned = {} if mode == "off" else scan_fhir(clean, who, mode)
@@ -222,13 +233,13 @@ def _clean_table(
 
 
 def _frame(rows: list[tuple[Any, ...]], mode: str, vault: Vault) -> pl.DataFrame:
-    """A clean table: JSON and its digest, file names replaced, ordered by id so that the raw order is not kept."""
+    """Rows of a clean table: JSON and its digest, file names replaced."""
     import hashlib
 
     import polars as pl
 
     if mode == "off":
-        return pl.DataFrame(rows, schema=schema(), orient="row").sort("id")
+        return pl.DataFrame(rows, schema=schema(), orient="row")
     files = sorted({row[6] for row in rows if row[6]})
     names = dict(zip(files, vault.pseudonyms("file", files), strict=True))
     done = []
@@ -237,7 +248,7 @@ def _frame(rows: list[tuple[Any, ...]], mode: str, vault: Vault) -> pl.DataFrame
         digest = hashlib.sha256(data).hexdigest()
         label = f"file {names[source]}" if source in names else ""
         done.append((identity, subject, version, updated, digest, data.decode(), label, row, received))
-    return pl.DataFrame(done, schema=schema(), orient="row").sort("id")
+    return pl.DataFrame(done, schema=schema(), orient="row")
 
 
 def _links(who: People, walker: Walker, tables: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:

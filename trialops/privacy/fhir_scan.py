@@ -25,6 +25,8 @@ _MADE = re.compile(r"^(?:[A-Z][A-Za-z]+[/ ])?[a-z2-7]{16}$")
 _SYSTEM = ("system", "url", "profile", "resourceType", "contentType", "comparator", "status", "use")
 _WHOLE_DATE = r"^\d{4}(-\d{2}(-\d{2}(T[0-9:.]+(Z|[+-]\d{2}:\d{2})?)?)?)?$"
 _CODE = ("code",)
+BLOCK = 20_000
+"""Resources whose strings are held as Python objects at a time."""
 
 
 def strings(node: Any, path: str) -> Iterator[tuple[str, str]]:
@@ -90,7 +92,7 @@ def scan_fhir(tables: Mapping[str, pl.DataFrame], people: People, mode: str) -> 
     texts = _texts(tables)
     distinct = texts.group_by("path", "text").agg(pl.col("subject").n_unique().alias("subjects"))
     last = pl.col("path").str.split(".").list.last()
-    prose = distinct.filter(~last.is_in(_SYSTEM) & ~pl.col("text").str.contains(_MADE.pattern))
+    prose = distinct.filter(~last.is_in(_SYSTEM))
     coded = prose.filter(last.is_in(_CODE))
     rest = prose.filter(~last.is_in(_CODE))
     if mode == "limited":
@@ -122,19 +124,25 @@ def scan_fhir(tables: Mapping[str, pl.DataFrame], people: People, mode: str) -> 
 
 
 def _texts(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """Distinct path, text and subject over all resources."""
+    """Distinct path, text and subject over all resources, without what is a pseudonym as a whole.
+
+    Block by block, and in columns between: the strings of a large trial as Python objects would not fit into memory.
+    """
     import polars as pl
 
     schema = {"path": pl.String, "text": pl.String, "subject": pl.String}
     parts = [pl.DataFrame(schema=schema)]
     for kind, frame in sorted(tables.items()):
-        seen = {
-            (path, text, subject)
-            for subject, document in zip(frame["subject"], frame["json"], strict=True)
-            for path, text in strings(parse(document), kind)
-        }
-        parts.append(pl.DataFrame(list(seen), schema=schema, orient="row"))
-    return pl.concat(parts)
+        # A subject's resources beside each other: what repeats within them is then found within a block.
+        for block in frame.select("subject", "json").sort("subject", maintain_order=True).iter_slices(BLOCK):
+            seen = {
+                (path, text, subject)
+                for subject, document in block.iter_rows()
+                for path, text in strings(parse(document), kind)
+                if not _MADE.match(text)
+            }
+            parts.append(pl.DataFrame(list(seen), schema=schema, orient="row"))
+    return pl.concat(parts).unique()
 
 
 def _own_words(people: People) -> dict[str, set[str]]:
@@ -158,7 +166,7 @@ def _own_hits(texts: pl.DataFrame, distinct: pl.DataFrame, own: Mapping[str, set
     rare = distinct.filter(pl.col("subjects") < SHARED).select("path", "text")
     words = (
         texts.join(rare, on=["path", "text"], how="semi")
-        .filter(pl.col("subject").is_not_null() & ~pl.col("text").str.contains(_MADE.pattern))
+        .filter(pl.col("subject").is_not_null())
         .with_columns(word=pl.col("text").str.to_uppercase().str.extract_all(r"\p{L}+"))
         .explode("word")
         .drop_nulls("word")
