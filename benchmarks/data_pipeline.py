@@ -1,4 +1,4 @@
-"""The whole data pipeline on synthesized trials of several sizes: seconds a step, rows a second, memory of the largest step.
+"""The whole data pipeline on synthesized trials of several sizes: seconds a step, rows a second, peak memory.
 
 Each size is a process of its own, so that its peak memory is its own. The claim is that memory and time grow in
 proportion to the delivery at most, and that 10,000 subjects fit into what a task asks for on a cluster (8 GiB).
