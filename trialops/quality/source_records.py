@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from trialops.intake.domains import current_rows
+from trialops.standards.calendar import STUDY_DAY_URL, STUDY_EPOCH, dates, days
+
 if TYPE_CHECKING:
     import polars as pl
 
 KEY = ("USUBJID", "TEST", "AT", "N")
-STUDY_DAY = "urn:trialops:study-day"
 SAME = {"PULSE": "HR"}
 """SDTM test codes that share their LOINC code with another one."""
 
@@ -117,33 +119,56 @@ def _text(path: str) -> pl.Expr:
     return pl.col("json").str.json_path_match(path)
 
 
-def _when(element: str) -> pl.Expr:
-    """Time of an element: its study day where de-identification left one, else its date."""
+def _day(element: str) -> pl.Expr:
+    """The study day that de-identification left of an element."""
     import polars as pl
 
     extension = pl.col("json").str.extract(
-        rf'"_{element}":\{{"extension":\[\{{[^\]]*"url":"{STUDY_DAY}"[^\]]*?"valueInteger":(-?\d+)'
+        rf'"_{element}":\{{"extension":\[\{{[^\]]*"url":"{STUDY_DAY_URL}"[^\]]*?"valueInteger":(-?\d+)'
     )
     turned = pl.col("json").str.extract(
-        rf'"_{element}":\{{"extension":\[\{{[^\]]*"valueInteger":(-?\d+)[^\]]*?"url":"{STUDY_DAY}"'
+        rf'"_{element}":\{{"extension":\[\{{[^\]]*"valueInteger":(-?\d+)[^\]]*?"url":"{STUDY_DAY_URL}"'
     )
-    date = _text(f"$.{element}").str.slice(0, 10)
-    return pl.coalesce(pl.format("day {}", pl.coalesce(extension, turned)), date)
+    return pl.coalesce(extension, turned).cast(pl.Int64)
 
 
-def fhir_findings(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """Observations with a quantity: key, VALUE, UNIT (UCUM), both LB and VS."""
+def _placed(made: pl.DataFrame, dm: pl.DataFrame | None) -> pl.DataFrame:
+    """DAY and DATE of a FHIR record as AT, in the study days of SDTM.
+
+    Day 1 of FHIR data is that of the consent, day 1 of SDTM the first dose: RFICDY of DM leads from one to the other.
+    Without it, days are taken to be those of SDTM.
+    """
+    import polars as pl
+
+    day = pl.col("DAY")
+    if dm is not None and "RFICDY" in dm.columns:
+        consent = current_rows("DM", dm).select("USUBJID", RFICDY=pl.col("RFICDY").cast(pl.Int64)).unique("USUBJID")
+        made = made.join(consent, on="USUBJID", how="left", maintain_order="left")
+        day = days(dates(day) + (dates(pl.col("RFICDY")) - pl.lit(STUDY_EPOCH)))
+    at = pl.when(pl.col("DAY").is_null()).then(pl.col("DATE").str.slice(0, 10)).otherwise(pl.format("day {}", day))
+    return made.with_columns(AT=at).drop("DAY", "DATE", "RFICDY", strict=False)
+
+
+def fhir_findings(tables: Mapping[str, pl.DataFrame], dm: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Observations with a quantity: key, VALUE, UNIT (UCUM), both LB and VS.
+
+    Args:
+        tables: FHIR tables by resource type.
+        dm: The clean DM they are laid beside; its RFICDY says where the study days of FHIR begin.
+    """
     import polars as pl
 
     frame = tables["Observation"]
     made = frame.select(
         USUBJID=_named(tables),
         LOINC=_text("$.code.coding[0].code"),
-        AT=_when("effectiveDateTime"),
+        DAY=_day("effectiveDateTime"),
+        DATE=_text("$.effectiveDateTime"),
         VALUE=_text("$.valueQuantity.value").cast(pl.Float64, strict=False),
         UNIT=pl.coalesce(_text("$.valueQuantity.code"), _text("$.valueQuantity.unit"), pl.lit("")),
     )
-    return _numbered(made.drop_nulls("VALUE").with_columns(TEST=_code_of(made.drop_nulls("VALUE")["LOINC"])))
+    made = _placed(made.drop_nulls("VALUE"), dm)
+    return _numbered(made.with_columns(TEST=_code_of(made["LOINC"])))
 
 
 def _named(tables: Mapping[str, pl.DataFrame]) -> pl.Expr:
@@ -167,8 +192,8 @@ OUTCOMES = {
 """FHIR adverse-event-outcome -> CDISC codelist OUT."""
 
 
-def fhir_events(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """Adverse events: key, SERIOUS, OUTCOME, SEVERITY in the terms of SDTM."""
+def fhir_events(tables: Mapping[str, pl.DataFrame], dm: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Adverse events: key, SERIOUS, OUTCOME, SEVERITY in the terms of SDTM; arguments as in `fhir_findings`."""
     import polars as pl
 
     frame = tables["AdverseEvent"]
@@ -179,9 +204,10 @@ def fhir_events(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     made = frame.select(
         USUBJID=_named(tables),
         TEST=_text("$.event.text").str.to_uppercase(),
-        AT=_when("date"),
+        DAY=_day("date"),
+        DATE=_text("$.date"),
         SERIOUS=serious,
         OUTCOME=outcome,
         SEVERITY=_text("$.severity.coding[0].code").str.to_uppercase(),
     )
-    return _numbered(made)
+    return _numbered(_placed(made, dm))

@@ -53,10 +53,10 @@ def books(
         found["FHIR"] = (fhir, contract("fhir", sorted(fhir)))
         sources: Tables = {}
         if "Observation" in fhir:
-            findings = fhir_findings(fhir)
+            findings = fhir_findings(fhir, clean.get("DM"))
             sources |= {"SOURCE.LB": findings, "SOURCE.VS": findings}
         if "AdverseEvent" in fhir:
-            sources["SOURCE.AE"] = fhir_events(fhir)
+            sources["SOURCE.AE"] = fhir_events(fhir, clean.get("DM"))
         if sources:
             found["Against FHIR"] = ({**clean, **sources}, source_rules())
     if omop:
@@ -114,7 +114,7 @@ def _named(queries: pl.DataFrame, rules: set[str], pseudonyms: Callable[[list[st
 
 def latest_omop(run: Step) -> Tables:
     """The tables of the newest OMOP load; none before the first one."""
-    from trialops.standards.cdm import spec
+    from trialops.standards.cdm import empty, spec
     from trialops.standards.omop_run import DATASET
 
     links = run.lake.manifests(DATASET)
@@ -127,7 +127,8 @@ def latest_omop(run: Step) -> Tables:
             found[name] = run.lake.read(ref)
     read = {name: f"{tables[name].table}@{tables[name].version}" for name in found}
     run.audit("data.read", DATASET, links[-1].snapshot.digest, tables=read)
-    return found
+    # A table of the CDM that a load has no rows for exists in every database made of it, empty.
+    return {name: found[name] if name in found else empty(name) for name in spec()}
 
 
 def latest_fhir(run: Step) -> Tables:
