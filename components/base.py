@@ -38,6 +38,7 @@ CONFIG_VARIABLES = (
     "AWS_ENDPOINT_URL",
     "TRIALOPS_STUDY",
     "TRIALOPS_ACTOR",
+    "OPENLINEAGE_URL",
 )
 """Settings a pod reads from the ConfigMap; a key that the ConfigMap lacks leaves the default."""
 
@@ -49,6 +50,7 @@ SECRET_VARIABLES = (
     "AWS_SECRET_ACCESS_KEY",
     "MLFLOW_TRACKING_USERNAME",
     "MLFLOW_TRACKING_PASSWORD",
+    "OPENLINEAGE_API_KEY",
 )
 """Settings a pod reads from the Secret."""
 
