@@ -78,7 +78,8 @@ def inside(home: Home) -> Iterator[Step]:
 def command(home: Home, *arguments: object) -> Result:
     """An export command, in this process."""
     with inside(home):
-        return CliRunner().invoke(export_commands, [str(a) for a in arguments])
+        # Help options as the parent command hands them down: click keeps those it makes first.
+        return CliRunner().invoke(export_commands, [str(a) for a in arguments], help_option_names=["-h", "--help"])
 
 
 def pages(home: Home) -> str:

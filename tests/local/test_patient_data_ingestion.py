@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -148,7 +149,9 @@ def test_nothing_identifiable_lies_in_the_clear(ingested: Ingested) -> None:
     for path in sorted(ingested.home.path.rglob("*")):
         if path.is_file() and path.suffix in (".html", ".json", ".jsonl", ".txt"):
             text = path.read_text("utf-8", "replace")
-            assert not [s for s in secrets if s in text], path.relative_to(ingested.home.path)
+            # A patient's number of six digits stands in some duration by chance: it counts as a whole number alone.
+            found = [s for s in secrets if re.search(rf"(?<![\w.]){re.escape(s)}(?![\w.]*\d)", text)]
+            assert not found, path.relative_to(ingested.home.path)
 
 
 def test_a_patient_without_consent_is_held_and_not_released(ingested: Ingested) -> None:

@@ -22,7 +22,14 @@ def test_fuzz(name: str, runs: int, tmp_path: Path) -> None:
         if len(case.data) < 4000:
             (corpus / f"{i:03d}").write_bytes(case.data)
     command = [sys.executable, str(ROOT / "tests" / "fuzz" / f"fuzz_{name}.py"), str(corpus)]
-    options = [f"-runs={runs}", "-seed=7", "-max_len=2000", f"-artifact_prefix={tmp_path}/", "-timeout=60"]
+    options = [
+        f"-runs={runs}",
+        "-seed=7",
+        "-max_len=2000",
+        f"-artifact_prefix={tmp_path}/",
+        "-timeout=60",
+        "-rss_limit_mb=0",
+    ]
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, timeout=250, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
     assert f"Done {runs} runs" in done.stderr

@@ -374,6 +374,7 @@ def test_commands_say_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (("unmatched", "--identify"), "needs a reason"),
         (("match", "a" * 16, "S1", "--reason", "x"), "knows no such subject"),
     ):
-        done = CliRunner().invoke(labs, arguments)
+        # Help options as the parent command hands them down: click keeps those it makes first.
+        done = CliRunner().invoke(labs, arguments, help_option_names=["-h", "--help"])
         assert isinstance(done.exception, TrialOpsError) and text in str(done.exception), done.output
     leave()
