@@ -17,6 +17,7 @@ def build_features(validated: Input[Dataset], features: Output[Dataset], report:
     Returns:
         Number of feature rows.
     """
+    from trialops.features.current import remember_features
     from trialops.features.page import features_page
     from trialops.features.views import feature_views
     from trialops.privacy.permission import unrestricted
@@ -25,9 +26,33 @@ def build_features(validated: Input[Dataset], features: Output[Dataset], report:
     with step("build-features") as run:
         views = feature_views(unrestricted(run.read(validated), run), progress=run.progress)
         snapshot = run.write(features, views, zone="features")
+        remember_features(run, run.reference(validated), snapshot)
         run.metrics |= {"rows": snapshot.rows, "views": len(views)}
         run.show(report, features_page(views))
     return snapshot.rows
+
+
+@component
+def current_data(validated: Output[Dataset], features: Output[Dataset], dataset: str = "clean") -> int:
+    """Name the newest validated tables and the features built from them, for a pipeline that takes in no data.
+
+    Args:
+        validated: Clean tables that passed the gate.
+        features: Feature views built from them.
+        dataset: Name of the chain of validated versions.
+
+    Returns:
+        Number of feature rows.
+    """
+    from trialops.features.current import current_features, current_validated
+    from trialops.stores import step
+
+    with step("current-data", dataset=dataset) as run:
+        run.write_reference(validated, current_validated(run, dataset))
+        built = current_features(run, dataset)
+        run.write_reference(features, built)
+        run.metrics |= {"rows": built.rows, "views": len(built.tables)}
+    return built.rows
 
 
 @component
