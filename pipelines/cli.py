@@ -229,6 +229,7 @@ def demo(subjects: int, sites: int, seed: int) -> None:
 
     os.environ.setdefault("TRIALOPS_HOME", str(Path(".trialops/demo").resolve()))
     cli_demo.refuse_configured_stores()
+    cli_demo.settle_pseudonyms()
     out = home() / "trial" / f"{subjects}-{sites}-{seed}"
     if not (out / "trial.json").exists():
         _synthesize(out, subjects=subjects, sites=sites, seed=seed, formats=("sdtm",))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from trialops.errors import TrialOpsError
 
 USER, PASSPHRASE = "demo-approver", "for demonstration only"
@@ -27,6 +29,18 @@ def refuse_configured_stores() -> None:
             where=", ".join(name.upper() for name in configured) or "TRIALOPS_PROFILE",
             fix="Unset them for the demo, or run the main job: trialops run scheduled_retraining --source FOLDER",
         )
+
+
+def settle_pseudonyms() -> None:
+    """Give the demo's made-up subjects and sites the same pseudonyms in every home.
+
+    Which sites are held out follows from their pseudonyms, and with them every figure of the run. So the demo shows
+    everybody the same run; a real installation draws its keys at random.
+    """
+    from trialops.settings import settings
+    from trialops.stores.vault import open_vault
+
+    _ = open_vault(settings(), pseudonym_key=hashlib.sha256(b"the demo's made-up people").digest()).id
 
 
 def waits_for_signature(run_id: str) -> bool:

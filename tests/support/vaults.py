@@ -6,7 +6,6 @@ import base64
 import multiprocessing
 from pathlib import Path
 from random import Random
-from unittest.mock import patch
 
 from pydantic import SecretStr
 
@@ -25,14 +24,13 @@ def vault_in(home: Path, master: bytes | None = None, *, study: str = "") -> Vau
 
 
 def settle_vault(home: Path, seed: int = 0) -> None:
-    """Make the vault of a home with keys drawn from a seed.
+    """Make the vault of a home with pseudonyms that follow from a seed.
 
-    Which sites are held out depends on their pseudonyms, and these on the keys: with keys of chance a small trial's
-    result would be another in every run of the tests.
+    Which sites are held out depends on their pseudonyms: with those of chance a small trial's result would be another
+    in every run of the tests.
     """
     home.mkdir(parents=True, exist_ok=True)
-    with patch("secrets.token_bytes", Random(seed).randbytes):
-        _ = open_vault(Settings(home=home)).id
+    _ = open_vault(Settings(home=home), pseudonym_key=Random(seed).randbytes(72)[40:]).id
 
 
 def revisions(home: Path) -> list[Path]:

@@ -92,12 +92,20 @@ class Keyring:
         master_key: Wraps the keys.
         fresh_seconds: For how long a look at the newest revision counts: a key that another process destroyed is
             refused after that. 0 looks each time.
+        pseudonym_key: The first pseudonym key, 32 bytes; drawn at random where it is not given.
 
     Raises:
         TrialOpsError: The master key is missing, wrong, damaged or open to others, or a revision was altered.
     """
 
-    def __init__(self, objects: ObjectStore, master_key: MasterKey, *, fresh_seconds: float = 0.0) -> None:
+    def __init__(
+        self,
+        objects: ObjectStore,
+        master_key: MasterKey,
+        *,
+        fresh_seconds: float = 0.0,
+        pseudonym_key: bytes | None = None,
+    ) -> None:
         """See the class."""
         self._objects = objects
         self._master_key = master_key
@@ -109,7 +117,7 @@ class Keyring:
         self._document: dict[str, Any] = {}
         self._keys: dict[tuple[str, int], bytes] = {}
         if not newest(objects):
-            self._create()
+            self._create(pseudonym_key or secrets.token_bytes(KEY_BYTES))
         self._refresh(now=True)
 
     def __repr__(self) -> str:
@@ -291,7 +299,7 @@ class Keyring:
 
     # -- the objects --------------------
 
-    def _create(self) -> None:
+    def _create(self, pseudonym_key: bytes) -> None:
         """Make the keys; of several processes that try at once the first makes them, others find them."""
         with self._master_key.turn():
             if newest(self._objects):
@@ -307,7 +315,7 @@ class Keyring:
                 "id": secrets.token_hex(8),
                 "created": made,
                 "keys": {},
-                "pseudonyms": _wrap(master, secrets.token_bytes(KEY_BYTES), "pseudonyms"),
+                "pseudonyms": _wrap(master, pseudonym_key, "pseudonyms"),
             }
             self._store(document, master)
 

@@ -39,18 +39,19 @@ _REMOTE_FRESH_SECONDS = 1.0
 """How long a look at a bucket's newest keyring counts; a folder is looked at each time."""
 
 
-def open_vault(settings: Settings, objects: ObjectStore | None = None) -> Vault:
+def open_vault(settings: Settings, objects: ObjectStore | None = None, *, pseudonym_key: bytes | None = None) -> Vault:
     """The vault of an installation, made on first use.
 
     Args:
         settings: Say where the object store is, the master key if it is given, and the study.
         objects: The object store where it is open already.
+        pseudonym_key: As in :class:`Vault`.
 
     Raises:
         TrialOpsError: The object store is not a folder and no master key is given, or as in :class:`Vault`.
     """
     store = open_store(settings.objects) if objects is None else objects
-    return Vault(store, _master_key(settings, store), study=settings.study)
+    return Vault(store, _master_key(settings, store), study=settings.study, pseudonym_key=pseudonym_key)
 
 
 def vault_id(settings: Settings, objects: ObjectStore | None = None) -> str:
@@ -80,15 +81,20 @@ class Vault:
         objects: Holds the keyring; it is made where there is none.
         master_key: Wraps the keys.
         study: Separates pseudonyms and date offsets of one study from those of another.
+        pseudonym_key: 32 bytes to make pseudonyms with, for made-up people alone: whoever knows the key can tell who is
+            behind a pseudonym. Used where the keyring is made; drawn at random where it is not given.
 
     Raises:
         TrialOpsError: The master key is missing, wrong or readable by every user, or the keyring was altered.
     """
 
-    def __init__(self, objects: ObjectStore, master_key: MasterKey, *, study: str = "") -> None:
+    def __init__(
+        self, objects: ObjectStore, master_key: MasterKey, *, study: str = "", pseudonym_key: bytes | None = None
+    ) -> None:
         """See the class."""
         self.study = study
-        self._ring = Keyring(objects, master_key, fresh_seconds=_REMOTE_FRESH_SECONDS if "://" in objects.url else 0.0)
+        fresh = _REMOTE_FRESH_SECONDS if "://" in objects.url else 0.0
+        self._ring = Keyring(objects, master_key, fresh_seconds=fresh, pseudonym_key=pseudonym_key)
         self._where = objects.url
         self._subkeys: dict[tuple[str, str, str], bytes] = {}
 

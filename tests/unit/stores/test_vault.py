@@ -17,6 +17,8 @@ from trialops.errors import TrialOpsError
 from trialops.governance.audit import AuditTrail
 from trialops.stores import envelope
 from trialops.stores.keyring import Keyring
+from trialops.stores.master_key import KeyFile
+from trialops.stores.objects import open_store
 from trialops.stores.vault import LINKS, Vault
 
 MASTER = bytes(range(32))
@@ -484,3 +486,17 @@ def test_one_pseudonym_for_two_values_is_refused(vault: Vault, engine: Engine) -
             vault.remember("subject", links, engine=engine)
     with engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM pseudonym_links").scalar() == 1
+
+
+def test_given_pseudonym_key_settles_pseudonyms_and_nothing_else(tmp_path: Path) -> None:
+    key = bytes(range(32, 64))
+    first, second = (
+        Vault(open_store(str(tmp_path / name)), KeyFile(tmp_path / name / "vault"), pseudonym_key=key)
+        for name in ("one", "two")
+    )
+    assert first.pseudonym("subject", "01-701-1015") == second.pseudonym("subject", "01-701-1015")
+    assert first.id != second.id
+    with pytest.raises(TrialOpsError):  # each vault still encrypts with keys of its own
+        second.decrypt(first.encrypt("raw", b"identifiable", "lb/1"), "lb/1")
+    other = Vault(open_store(str(tmp_path / "one")), KeyFile(tmp_path / "one" / "vault"), pseudonym_key=bytes(32))
+    assert other.pseudonym("subject", "01-701-1015") == first.pseudonym("subject", "01-701-1015")
