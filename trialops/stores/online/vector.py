@@ -1,0 +1,98 @@
+"""From online rows to what a model takes: ages counted to the day asked for, features in the model's order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from trialops.errors import TrialOpsError
+from trialops.features.study_time import DAY_ONE
+from trialops.stores.online.spec import NEVER, FeatureServiceSpec, OnlineRows
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_DAY_US = 86_400_000_000
+_DAY_ONE_US = int(DAY_ONE.timestamp()) * 1_000_000
+
+
+def event_ordinals(event_us: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Ordinals (days after day 1) of event times; not meaningful where there is none."""
+    return (event_us - _DAY_ONE_US) // _DAY_US
+
+
+def day_ordinals(study_day: int | NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """Ordinals of study days, one for all or int64 [n], as int64 [n].
+
+    Raises:
+        TrialOpsError: A day is 0, or there are not n of them.
+    """
+    import numpy as np
+
+    days = np.asarray(study_day, np.int64)
+    if days.ndim > 1 or (days.ndim == 1 and len(days) != n):
+        raise TrialOpsError(
+            f"There are {n} subjects but {days.size} study days.", where="study_day", fix="Give one day per subject."
+        )
+    if (days == 0).any():
+        raise TrialOpsError(
+            "Study day 0 does not exist.",
+            where="study_day",
+            fix="Use day 1 for the reference start, -1 for the day before.",
+        )
+    return np.broadcast_to(np.where(days > 0, days - 1, days), (n,))
+
+
+def latest_days(rows: OnlineRows) -> NDArray[np.int64]:
+    """Study day of each subject's newest values over all views, int64 [n]; 0, which is no day, where not found."""
+    import numpy as np
+
+    newest = event_ordinals(rows.event_us.max(axis=1, initial=NEVER))
+    return np.where(rows.found, np.where(newest >= 0, newest + 1, newest), 0)
+
+
+def ahead(rows: OnlineRows, study_day: int | NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether a view's values, bool [n, v], are from after the study day asked for.
+
+    An online store holds the newest values alone and cannot say what was known before them.
+    """
+    asked = day_ordinals(study_day, len(rows.found))
+    return (rows.event_us != NEVER) & (event_ordinals(rows.event_us) > asked[:, None])
+
+
+def feature_matrix(
+    spec: FeatureServiceSpec,
+    rows: OnlineRows,
+    features: Sequence[str],
+    study_day: int | NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Features in the order given, float64 [n, len(features)], NaN where unknown.
+
+    Args:
+        spec: What was read.
+        rows: What a reader of it gave.
+        features: Columns of its views, and ages.
+        study_day: Study day to count ages to, one for all or int64 [n].
+
+    Raises:
+        TrialOpsError: A feature is not in the specification, or a day is 0.
+    """
+    import numpy as np
+
+    place = {name: number for number, name in enumerate(spec.columns)}
+    out = np.full((len(rows.found), len(features)), np.nan)
+    asked = day_ordinals(study_day, len(rows.found))
+    for number, name in enumerate(features):
+        if name in place:
+            out[:, number] = rows.values[:, place[name]]
+            continue
+        if name not in spec.ages:
+            raise TrialOpsError(
+                f"The feature {name} is not in the feature service.",
+                where=f"feature service {spec.name}",
+                fix="Use the specification that was saved with the model.",
+            )
+        day = rows.values[:, place[spec.ages[name].partition(".")[2]]]
+        out[:, number] = asked - np.where(day > 0, day - 1, day)
+    return out
