@@ -11,6 +11,8 @@ import ctypes
 import functools
 import importlib.util
 import re
+import threading
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,8 @@ from trialops.errors import TrialOpsError
 if TYPE_CHECKING:
     import numpy as np
 
-_FLOAT64, _ROW_MAJOR, _PREDICT_PROBABILITY, _FROM_FIRST, _ALL_ROUNDS = 1, 1, 0, 0, -1
+_FLOAT64, _ROW_MAJOR, _FROM_FIRST, _ALL_ROUNDS = 1, 1, 0, -1
+_PREDICT_PROBABILITY, _PREDICT_CONTRIBUTIONS = 0, 3
 _ONE_THREAD = b"num_threads=1 verbosity=-1"
 
 
@@ -74,6 +77,7 @@ class TextBooster:
     def __init__(self, text: str) -> None:
         self._handle: ctypes.c_void_p | None = None
         self._package: Any = None
+        self._single: _OneRow | None = None
         self._native = _library()
         if self._native is None:
             import lightgbm
@@ -100,8 +104,23 @@ class TextBooster:
 
         if self._package is not None:
             return np.asarray(self._package.predict(x, num_threads=1), dtype=np.float64)
+        if len(x) == 1 and (one := self._one_row(x.shape[1])) is not None:
+            return one(x)
+        return self._predict(x, _PREDICT_PROBABILITY, 1).ravel()
+
+    def contributions(self, x: np.ndarray) -> np.ndarray:
+        """SHAP values of shape (n, p + 1) for a float64 matrix of shape (n, p); the base value comes last."""
+        import numpy as np
+
+        if self._package is not None:
+            return np.asarray(self._package.predict(x, pred_contrib=True, num_threads=1), dtype=np.float64)
+        return self._predict(x, _PREDICT_CONTRIBUTIONS, x.shape[1] + 1)
+
+    def _predict(self, x: np.ndarray, what: int, width: int) -> np.ndarray:
+        import numpy as np
+
         x = np.ascontiguousarray(x, dtype=np.float64)
-        out, length = np.empty(x.shape[0], dtype=np.float64), ctypes.c_int64()
+        out, length = np.empty((x.shape[0], width), dtype=np.float64), ctypes.c_int64()
         if x.shape[0] == 0:
             return out
         self._call(
@@ -112,7 +131,7 @@ class TextBooster:
             ctypes.c_int32(x.shape[0]),
             ctypes.c_int32(x.shape[1]),
             ctypes.c_int(_ROW_MAJOR),
-            ctypes.c_int(_PREDICT_PROBABILITY),
+            ctypes.c_int(what),
             ctypes.c_int(_FROM_FIRST),
             ctypes.c_int(_ALL_ROUNDS),
             _ONE_THREAD,
@@ -121,7 +140,58 @@ class TextBooster:
         )
         return out
 
+    def _one_row(self, width: int) -> _OneRow | None:
+        """The prepared predictor of single rows; None where the model has another number of features.
+
+        LightGBM reads the parameters of a prediction on every call; prepared once, a row costs a third.
+        """
+        if self._single is None:
+            features = ctypes.c_int()
+            self._call("LGBM_BoosterGetNumFeature", self._handle, ctypes.byref(features))
+            handle = ctypes.c_void_p()
+            self._call(
+                "LGBM_BoosterPredictForMatSingleRowFastInit",
+                self._handle,
+                ctypes.c_int(_PREDICT_PROBABILITY),
+                ctypes.c_int(_FROM_FIRST),
+                ctypes.c_int(_ALL_ROUNDS),
+                ctypes.c_int(_FLOAT64),
+                ctypes.c_int32(features.value),
+                _ONE_THREAD,
+                ctypes.byref(handle),
+            )
+            self._single = _OneRow(self, handle, features.value)
+        return self._single if self._single.width == width else None
+
     def __del__(self) -> None:
         if self._handle is not None and self._native is not None:
+            if self._single is not None:
+                self._native.LGBM_FastConfigFree(self._single.handle)
             self._native.LGBM_BoosterFree(self._handle)
             self._handle = None
+
+
+class _OneRow:
+    """Predicts one row at a time into a buffer of its own; a lock keeps two threads from sharing it."""
+
+    def __init__(self, booster: TextBooster, handle: ctypes.c_void_p, width: int) -> None:
+        import numpy as np
+
+        self.handle, self.width = handle, width
+        self._call = weakref.WeakMethod(booster._call)
+        self._lock = threading.Lock()
+        self._row, self._out, length = np.empty(width), np.empty(1), ctypes.c_int64()
+        self._arguments = (
+            handle,
+            self._row.ctypes.data_as(ctypes.c_void_p),
+            ctypes.byref(length),
+            self._out.ctypes.data_as(ctypes.POINTER(ctypes.c_double)),
+        )
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        call = self._call()
+        with self._lock:
+            self._row[:] = x[0]
+            if call is not None:
+                call("LGBM_BoosterPredictForMatSingleRowFast", *self._arguments)
+            return self._out.copy()

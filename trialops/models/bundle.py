@@ -1,5 +1,6 @@
-"""A fitted model as a folder of text: `bundle.json`, and `booster.lgb` for LightGBM. No pickle.
+"""A fitted model as a folder of text: `bundle.json`, `booster.lgb` for LightGBM, `interval.json` for its intervals.
 
+No pickle.
 The digest is the SHA-256 of the canonical `bundle.json` without its own `digest` key; that content names the
 SHA-256 of every other file, so one digest covers the folder.
 """
@@ -16,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from trialops.errors import TrialOpsError
 from trialops.models.booster import TextBooster
+from trialops.models.interval import IntervalTable
 
 if TYPE_CHECKING:
     import numpy as np
 
 FORMAT = 1
 KINDS = ("logistic", "lightgbm")
-MANIFEST, BOOSTER = "bundle.json", "booster.lgb"
+MANIFEST, BOOSTER, INTERVAL = "bundle.json", "booster.lgb", "interval.json"
 
 
 def _canonical(content: Mapping[str, Any]) -> bytes:
@@ -49,6 +51,7 @@ class Bundle:
         intercept: Of the standardised model (logistic).
         booster: Text model (lightgbm).
         notes: What a reader should know, such as dropped features.
+        interval: Venn-Abers table of the out-of-fold predictions; None where there were too few.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Bundle:
     intercept: float = 0.0
     booster: str = field(default="", repr=False)
     notes: tuple[str, ...] = ()
+    interval: IntervalTable | None = field(default=None, repr=False)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Predicted probabilities.
@@ -81,14 +85,7 @@ class Bundle:
         """
         import numpy as np
 
-        x = np.asarray(x, dtype=np.float64)
-        if x.ndim != 2 or x.shape[1] != len(self.features):
-            raise TrialOpsError(
-                f"The model takes {len(self.features)} features; the input has shape {x.shape}.",
-                where=f"model {self.name}",
-                fix="Send one column per feature, in the bundle's order.",
-            )
-        x = np.where(np.isfinite(x), x, np.nan)
+        x = self._matrix(x)
         if self.kind == "lightgbm":
             return self._trees.predict(x)
         fill, centre, scale, weights = self._linear
@@ -96,6 +93,43 @@ class Bundle:
         # exp of a negative number only, so neither tail overflows
         tail = np.exp(-np.abs(linear))
         return np.where(linear >= 0, 1 / (1 + tail), tail / (1 + tail))
+
+    def contributions(self, x: np.ndarray) -> np.ndarray:
+        """What each feature adds to the log-odds of each row, exactly.
+
+        Trees: SHAP values by TreeSHAP (Lundberg et al., Nature Machine Intelligence 2020;2:56), the base being the
+        mean prediction over the training set. Logistic: coefficient times standardised value, the base being the
+        intercept: the log-odds of a subject with every feature at its mean.
+
+        Args:
+            x: Matrix of shape (n, p) in the order of `features`; NaN or infinite means missing.
+
+        Returns:
+            Matrix of shape (n, p + 1): one column per feature, the base last. A row sums to its log-odds.
+
+        Raises:
+            TrialOpsError: The matrix does not have one column per feature.
+        """
+        import numpy as np
+
+        x = self._matrix(x)
+        if self.kind == "lightgbm":
+            return self._trees.contributions(x)
+        fill, centre, scale, weights = self._linear
+        parts = (np.where(np.isnan(x), fill, x) - centre) / scale * weights
+        return np.column_stack([parts, np.full(len(x), self.intercept)])
+
+    def _matrix(self, x: np.ndarray) -> np.ndarray:
+        import numpy as np
+
+        x = np.asarray(x, dtype=np.float64)
+        if x.ndim != 2 or x.shape[1] != len(self.features):
+            raise TrialOpsError(
+                f"The model takes {len(self.features)} features; the input has shape {x.shape}.",
+                where=f"model {self.name}",
+                fix="Send one column per feature, in the bundle's order.",
+            )
+        return np.where(np.isfinite(x), x, np.nan)
 
     @cached_property
     def _trees(self) -> TextBooster:
@@ -133,6 +167,8 @@ class Bundle:
             content["coefficients"], content["intercept"] = list(self.coefficients), self.intercept
         else:
             content["files"] = {BOOSTER: hashlib.sha256(self.booster.encode()).hexdigest()}
+        if self.interval is not None:
+            content["files"][INTERVAL] = hashlib.sha256(_interval_file(self.interval)).hexdigest()
         return content
 
     def as_dict(self) -> dict[str, Any]:
@@ -151,8 +187,11 @@ class Bundle:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MANIFEST).unlink(missing_ok=True)
         (folder / BOOSTER).unlink(missing_ok=True)
+        (folder / INTERVAL).unlink(missing_ok=True)
         if self.kind == "lightgbm":
             (folder / BOOSTER).write_bytes(self.booster.encode())
+        if self.interval is not None:
+            (folder / INTERVAL).write_bytes(_interval_file(self.interval))
         text = json.dumps(self.as_dict(), sort_keys=True, indent=1, allow_nan=False)
         (folder / MANIFEST).write_bytes(text.encode() + b"\n")
         return folder
@@ -183,14 +222,13 @@ class Bundle:
                 where=str(folder),
                 fix="Fetch the bundle from the registry again.",
             )
-        booster = ""
+        files = {}
         for name, expected in content["files"].items():
-            if name != BOOSTER or not (folder / name).is_file():
+            if name not in (BOOSTER, INTERVAL) or not (folder / name).is_file():
                 raise _altered(folder / name)
-            data = (folder / name).read_bytes()
-            if hashlib.sha256(data).hexdigest() != expected:
+            files[name] = (folder / name).read_bytes()
+            if hashlib.sha256(files[name]).hexdigest() != expected:
                 raise _altered(folder / name)
-            booster = data.decode()
         bundle = cls(
             name=content["name"],
             kind=content["kind"],
@@ -205,12 +243,17 @@ class Bundle:
             scale=tuple(content.get("scale", ())),
             coefficients=tuple(content.get("coefficients", ())),
             intercept=content.get("intercept", 0.0),
-            booster=booster,
+            booster=files.get(BOOSTER, b"").decode(),
             notes=tuple(content["notes"]),
+            interval=IntervalTable.from_dict(json.loads(files[INTERVAL])) if INTERVAL in files else None,
         )
         if bundle.kind == "lightgbm":
             bundle._trees  # noqa: B018  a model LightGBM cannot read is refused now, not at the first request
         return bundle
+
+
+def _interval_file(table: IntervalTable) -> bytes:
+    return json.dumps(table.as_dict(), sort_keys=True, indent=1, allow_nan=False).encode() + b"\n"
 
 
 def _altered(path: Path) -> TrialOpsError:
