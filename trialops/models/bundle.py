@@ -1,7 +1,6 @@
 """A fitted model as a folder of text: `bundle.json`, `booster.lgb` for LightGBM, `interval.json` for its intervals.
 
-No pickle.
-The digest is the SHA-256 of the canonical `bundle.json` without its own `digest` key; that content names the
+There is no pickle. The digest is the SHA-256 of the canonical `bundle.json` without its own `digest` key; that content names the
 SHA-256 of every other file, so one digest covers the folder.
 """
 

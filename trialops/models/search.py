@@ -41,6 +41,7 @@ from trialops.models.candidates import (
 )
 from trialops.models.design_matrix import inputs, labels, values
 from trialops.models.discrimination import auroc
+from trialops.models.interval import make_interval_table
 from trialops.models.record import plain
 from trialops.models.search_backends import Outcome, Problem, Progress, run_inprocess, run_ray
 from trialops.models.split import Folds, site_folds
@@ -250,6 +251,7 @@ def fit_bundle(
         "threshold": threshold,
         "task": task.as_dict(),
         "notes": notes,
+        "interval": make_interval_table(score.out_of_fold, y),
         **common,
     }
     if candidate.kind == "logistic":
