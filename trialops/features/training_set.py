@@ -74,7 +74,7 @@ def point_in_time(
         )
     columns = {name: [c for c in frame.columns if c not in KEYS] for name, frame in views.items()}
     store = open_store(workdir, write_views(views, workdir), columns=columns, task=task)
-    # Without the filter on the created column, corrections made after the landmark would be read into it.
+    # Our store never reads later corrections into a moment; the word is for whoever configures another one.
     job = store.get_historical_features(
         entity_df=moments.to_pandas(),
         features=store.get_feature_service(service_name(task)),
@@ -95,7 +95,7 @@ def point_in_time(
         raise TrialOpsError(
             f"The feature store gave {answer.height} rows for {moments.height} asked, or other ones.",
             where=f"store in {workdir}",
-            fix="Use the duckdb offline store: others drop subjects without features.",
+            fix="Report it: the offline store promises one row per row asked.",
         )
     return answer
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 PROJECT = "trialops"
 ENTITY = "subject"
 JOIN_KEY = "subject_id"
+#: Feast asks for the class by name.
+OFFLINE = "trialops.features.offline_store.AsofOfflineStore"
 #: Feast modules with the decorator that are imported on first use; they are loaded with the rest.
 _LAZY = (
     "feast.infra.offline_stores.duckdb",
@@ -172,8 +174,8 @@ def open_store(
         online: Feast's online store configuration; SQLite in the folder by default.
 
     Returns:
-        The store, with everything applied. It reads history through DuckDB, which keeps entity rows that have
-        no features.
+        The store, with everything applied. It reads history through the project's own offline store, which knows
+        nothing later than the moment asked for and keeps every entity row.
 
     Raises:
         TrialOpsError: A file is missing, a view is not defined, or Feast is not installed.
@@ -196,7 +198,7 @@ def open_store(
             repo_path=workdir,
             registry={"registry_type": "file", "path": str(workdir / "registry.db"), "cache_ttl_seconds": 0},
             online_store=dict(online) if online else {"type": "sqlite", "path": str(workdir / "online.db")},
-            offline_store={"type": "duckdb"},
+            offline_store={"type": OFFLINE},
         )
     )
     store.apply(definitions({name: Path(p).resolve() for name, p in paths.items()}, columns, task=task))

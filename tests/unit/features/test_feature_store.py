@@ -12,7 +12,7 @@ from trialops.errors import TrialOpsError
 from trialops.features import study_time
 from trialops.features.training_set import write_views
 from trialops.features.views import feature_views
-from trialops.stores.features import definitions, load_feast, open_store, shipped_columns
+from trialops.stores.features import OFFLINE, definitions, load_feast, open_store, shipped_columns
 
 REPO = Path(feature_repo.__file__).parent
 
@@ -44,7 +44,7 @@ def test_stores_in_two_folders_do_not_see_each_other(trial: dict[str, pl.DataFra
     second = open_store(tmp_path / "two", {"labs": paths["labs"]})
     assert len(first.list_feature_views()) == 5
     assert [v.name for v in second.list_feature_views()] == ["labs"]
-    assert first.config.offline_store.type == "duckdb"
+    assert first.config.offline_store.type == OFFLINE
 
 
 def test_online_values_are_those_of_the_last_row(trial: dict[str, pl.DataFrame], tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_profiles_agree_where_they_must(name: str) -> None:
     profile = yaml.safe_load((REPO / name).read_text())
     assert (profile["project"], profile["entity_key_serialization_version"]) == ("trialops", 3)
     if name != "profiles/serving.yaml":
-        assert profile["offline_store"]["type"] == "duckdb"  # others drop subjects without features
+        assert profile["offline_store"]["type"] == OFFLINE  # others leak corrections or drop subjects without features
     if "redis" in str(profile["online_store"]):
         assert "skip_dedup" not in profile["online_store"]
 
@@ -111,7 +111,7 @@ def test_feast_apply_takes_the_repository(trial: dict[str, pl.DataFrame], tmp_pa
             provider="local",
             registry=str(tmp_path / "features" / "registry.db"),
             entity_key_serialization_version=3,
-            offline_store={"type": "duckdb"},
+            offline_store={"type": OFFLINE},
             online_store={"type": "sqlite", "path": str(tmp_path / "features" / "online.db")},
         )
     )
