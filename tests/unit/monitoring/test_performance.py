@@ -15,7 +15,6 @@ from trialops.monitoring.performance import (
     DEGRADED,
     FINE,
     INSUFFICIENT,
-    MISCALIBRATED,
     Cohort,
     by_site,
     judge,
