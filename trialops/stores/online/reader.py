@@ -42,7 +42,7 @@ class OnlineReader(ABC):
             event_us = np.empty((0, len(self.spec.views)), np.int64)
         else:
             values, event_us = self._fetch(subjects)
-        return _judged(self.spec, values, event_us, study_day)
+        return judged(self.spec, values, event_us, study_day)
 
     @abstractmethod
     def _fetch(self, subjects: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -109,13 +109,20 @@ def store_kind(url: str) -> str:
     return kinds[scheme]
 
 
-def _judged(
+def judged(
     spec: FeatureServiceSpec,
     values: NDArray[np.float64],
     event_us: NDArray[np.int64],
     study_day: int | NDArray[np.int64] | None,
 ) -> OnlineRows:
-    """Rows with expired values taken out."""
+    """Rows with expired values taken out; for a caller who knows the day only after reading.
+
+    Args:
+        spec: What was read.
+        values: float64 [n, p]; changed in place.
+        event_us: int64 [n, v].
+        study_day: As for :meth:`OnlineReader.read`.
+    """
     import numpy as np
 
     expired = np.zeros(event_us.shape, bool)

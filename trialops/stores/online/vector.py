@@ -61,6 +61,51 @@ def ahead(rows: OnlineRows, study_day: int | NDArray[np.int64]) -> NDArray[np.bo
     return (rows.event_us != NEVER) & (event_ordinals(rows.event_us) > asked[:, None])
 
 
+class MatrixPlan:
+    """Where each feature of a model is found in online rows; made once, used for every request.
+
+    Args:
+        spec: What is read.
+        features: Columns of its views, and ages, in the order wanted.
+
+    Raises:
+        TrialOpsError: A feature is not in the specification.
+    """
+
+    def __init__(self, spec: FeatureServiceSpec, features: Sequence[str]) -> None:
+        import numpy as np
+
+        place = {name: number for number, name in enumerate(spec.columns)}
+        columns, aged = [], []
+        for number, name in enumerate(features):
+            if name not in place:
+                if name not in spec.ages:
+                    raise TrialOpsError(
+                        f"The feature {name} is not in the feature service.",
+                        where=f"feature service {spec.name}",
+                        fix="Use the specification that was saved with the model.",
+                    )
+                aged.append(number)
+                name = spec.ages[name].partition(".")[2]
+            columns.append(place[name])
+        self._columns, self._aged = np.array(columns, np.intp), np.array(aged, np.intp)
+
+    def __call__(self, rows: OnlineRows, study_day: int | NDArray[np.int64]) -> NDArray[np.float64]:
+        """Features in the order wanted, float64 [n, p], NaN where unknown; ages counted to the study day.
+
+        Raises:
+            TrialOpsError: A day is 0.
+        """
+        import numpy as np
+
+        out = rows.values[:, self._columns]
+        asked = day_ordinals(study_day, len(out))
+        if len(self._aged):
+            day = out[:, self._aged]
+            out[:, self._aged] = asked[:, None] - np.where(day > 0, day - 1, day)
+        return out
+
+
 def feature_matrix(
     spec: FeatureServiceSpec,
     rows: OnlineRows,
@@ -78,21 +123,4 @@ def feature_matrix(
     Raises:
         TrialOpsError: A feature is not in the specification, or a day is 0.
     """
-    import numpy as np
-
-    place = {name: number for number, name in enumerate(spec.columns)}
-    out = np.full((len(rows.found), len(features)), np.nan)
-    asked = day_ordinals(study_day, len(rows.found))
-    for number, name in enumerate(features):
-        if name in place:
-            out[:, number] = rows.values[:, place[name]]
-            continue
-        if name not in spec.ages:
-            raise TrialOpsError(
-                f"The feature {name} is not in the feature service.",
-                where=f"feature service {spec.name}",
-                fix="Use the specification that was saved with the model.",
-            )
-        day = rows.values[:, place[spec.ages[name].partition(".")[2]]]
-        out[:, number] = asked - np.where(day > 0, day - 1, day)
-    return out
+    return MatrixPlan(spec, features)(rows, study_day)
