@@ -229,6 +229,25 @@ quality_query_events = sa.Table(
     sa.Column("run_id", sa.Text, nullable=False),
 )
 
+rollouts = sa.Table(
+    "rollouts",
+    metadata,
+    sa.Column("id", _KEY, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("rollout", sa.String(128), nullable=False, index=True),
+    sa.Column("seq", sa.Integer, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("event", sa.String(16), nullable=False),
+    sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("percent", sa.Float, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("policy_digest", sa.String(64), nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.UniqueConstraint("rollout", "seq"),
+)
+
 APPEND_ONLY = (
     "audit_events",
     "signatures",
@@ -241,5 +260,6 @@ APPEND_ONLY = (
     "share_events",
     "quality_queries",
     "quality_query_events",
+    "rollouts",
 )
 """Tables whose rows are never changed or removed, by trigger (21 CFR 11.10(e))."""
