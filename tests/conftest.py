@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.online_stores import online_url
 from tests.support.postgres import postgres_database, postgres_url
+from tests.support.redis import redis_address, redis_url
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-__all__ = ["postgres_database", "postgres_url"]
+__all__ = ["online_url", "postgres_database", "postgres_url", "redis_address", "redis_url"]
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -67,13 +67,14 @@ class OnlineReader(ABC):
         self.close()
 
 
-def open_reader(url: str, spec: FeatureServiceSpec) -> OnlineReader:
+def open_reader(url: str, spec: FeatureServiceSpec, *, seconds: float = 5.0) -> OnlineReader:
     """A reader of the store at a URL.
 
     Args:
         url: ``redis://``, ``rediss://`` or ``unix://`` (as redis-py takes them), ``sqlite:///path`` or
             ``postgresql://...``.
         spec: What to read.
+        seconds: How long to wait for a store that does not answer.
 
     Raises:
         TrialOpsError: The URL names no store that is known here, or its driver is not installed.
@@ -82,14 +83,14 @@ def open_reader(url: str, spec: FeatureServiceSpec) -> OnlineReader:
     if kind == "sqlite":
         from trialops.stores.online.sqlite import SqliteReader
 
-        return SqliteReader(url, spec)
+        return SqliteReader(url, spec, seconds)
     if kind == "redis":
         from trialops.stores.online.redis import RedisReader
 
-        return RedisReader(url, spec)
+        return RedisReader(url, spec, seconds)
     from trialops.stores.online.postgres import PostgresReader
 
-    return PostgresReader(url, spec)
+    return PostgresReader(url, spec, seconds)
 
 
 def store_kind(url: str) -> str:

@@ -30,8 +30,9 @@ def sqlite_path(url: str) -> Path:
 class SqliteReader(OnlineReader):
     """Reads the file without ever creating or locking it for writing; one connection per thread."""
 
-    def __init__(self, url: str, spec: FeatureServiceSpec) -> None:
+    def __init__(self, url: str, spec: FeatureServiceSpec, seconds: float = 5.0) -> None:
         super().__init__(spec)
+        self.seconds = seconds
         self.path = sqlite_path(url)
         self._local = threading.local()
         self._open: list[sqlite3.Connection] = []
@@ -41,7 +42,7 @@ class SqliteReader(OnlineReader):
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             address = f"file:{quote(str(self.path.resolve()))}?mode=ro"
-            connection = sqlite3.connect(address, uri=True, check_same_thread=False, timeout=10)
+            connection = sqlite3.connect(address, uri=True, check_same_thread=False, timeout=self.seconds)
             self._local.connection = connection
             with self._lock:
                 self._open.append(connection)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, cycle, repeat
 from typing import TYPE_CHECKING, Any
 
 from trialops.stores.online import layout
-from trialops.stores.online.spec import NEVER, FeatureServiceSpec
+from trialops.stores.online.spec import JOIN_KEY, NEVER, FeatureServiceSpec, ViewSpec
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from trialops.stores.online.writer import Batch
 
 
 class Collector:
@@ -81,3 +85,30 @@ def decode_column(cells: Sequence[bytes | None]) -> NDArray[np.float64]:
 
 #: A double that is not a number, for a cell that holds nothing.
 _NOTHING = layout.DOUBLE + b"\x00\x00\x00\x00\x00\x00\xf8\x7f"
+
+
+def long_rows(view: ViewSpec, batch: Batch, moment: Callable[[int], Any]) -> Iterator[tuple[Any, ...]]:
+    """A batch as the SQL stores hold it: key, feature, value, value as text, event time, time it was created.
+
+    By subject, then by feature name: one order for all writers.
+
+    Args:
+        view: The view.
+        batch: Its rows.
+        moment: From microseconds since 1970 to what the store takes for a time.
+    """
+    order = sorted(range(len(view.columns)), key=view.columns.__getitem__)
+    keys = layout.entity_keys(batch.subjects, JOIN_KEY)
+    numbers = batch.values[:, order].ravel().tolist()
+    double, width = struct.Struct("<d").pack, len(order)
+    times = [moment(us) for us in batch.event_us.tolist()]
+    created = repeat(None, len(keys)) if batch.created_us is None else map(moment, batch.created_us.tolist())
+    return zip(
+        chain.from_iterable(repeat(key, width) for key in keys),
+        cycle([view.columns[place] for place in order]),
+        [layout.NULL if x != x else layout.DOUBLE + double(x) for x in numbers],
+        [None if x != x else str(x) for x in numbers],
+        chain.from_iterable(repeat(time, width) for time in times),
+        chain.from_iterable(repeat(time, width) for time in created),
+        strict=False,
+    )
