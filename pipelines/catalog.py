@@ -185,6 +185,17 @@ CATALOG: tuple[Entry, ...] = (
         arguments=(("source", INCOMING),),
     ),
     Entry(
+        name="model_performance_monitoring",
+        title="Model performance monitoring",
+        category="monitoring",
+        module="pipelines.monitoring.model_performance_monitoring",
+        schedule="0 * * * *",
+        triggers=(),
+        owner="ML engineer",
+        alert_policy="model",
+        parameters=(("task", "Prediction task whose model is judged."),),
+    ),
+    Entry(
         name="data_privacy",
         title="Data privacy",
         category="security",
