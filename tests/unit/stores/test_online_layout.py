@@ -40,8 +40,16 @@ def test_murmur3_is_that_of_mmh3(data: bytes, seed: int) -> None:
 @example("Patient ß/Ω")
 def test_keys_are_those_of_feast(subject: str) -> None:
     key = EntityKey(join_keys=["subject_id"], entity_values=[Value(string_val=subject)])
-    assert layout.entity_keys([subject], "subject_id") == [serialize_entity_key(key, 3)]
-    assert layout.redis_keys([subject], "subject_id", "trialops") == [_redis_key("trialops", key, 3)]
+    assert layout.entity_keys([subject], ["subject_id"]) == [serialize_entity_key(key, 3)]
+    assert layout.redis_keys([subject], ["subject_id"], "trialops") == [_redis_key("trialops", key, 3)]
+
+
+@given(subjects, subjects)
+def test_keys_of_several_parts_are_those_of_feast(subject: str, visit: str) -> None:
+    values = [Value(string_val=visit), Value(string_val=subject)]
+    key = EntityKey(join_keys=["visit", "subject_id"], entity_values=values)
+    assert layout.entity_keys([(visit, subject)], ["visit", "subject_id"]) == [serialize_entity_key(key, 3)]
+    assert layout.redis_keys([(subject, visit)], ["subject_id", "visit"], "p") == [_redis_key("p", key, 3)]
 
 
 @given(st.text(st.characters(codec="ascii"), min_size=1), st.text(st.characters(codec="ascii"), min_size=1))

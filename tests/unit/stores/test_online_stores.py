@@ -253,7 +253,7 @@ def test_another_type_of_key_is_an_error_and_the_connection_stays_good(redis_url
 
     write(redis_url, labs=rows(LABS, {"a": 1}), vitals=rows(VITALS, {"a": 1}, 60.0))
     with open_reader(redis_url, SPEC) as reader, redis.Redis.from_url(redis_url) as admin:
-        admin.set(redis_keys(["bad"], "subject_id", "trialops")[0], "x")
+        admin.set(redis_keys(["bad"], ["subject_id"], "trialops")[0], "x")
         with pytest.raises(TrialOpsError, match="refused"):
             reader.read(["a", "bad", "a"])
         assert reader.read(["a"]).values[0, 3] == 60.0
@@ -286,6 +286,22 @@ def test_a_narrowed_service_reads_only_what_a_model_needs(online_url: str) -> No
         assert reader.read(["a"]).values.tolist() == [[1.0, 2.0]]
     with pytest.raises(TrialOpsError, match="bmi"):
         SPEC.narrowed(["bmi"])
+
+
+def test_views_of_visits_have_keys_of_two_parts(online_url: str) -> None:
+    spec = FeatureServiceSpec(
+        "subject_visit", "trialops", 1, (ViewSpec("visits", ("delay",)),), {}, ("subject_id", "visit")
+    )
+    frame = rows(spec.views[0], {"a": 1, "b": 2, "c": 3}).with_columns(visit=pl.Series(["1", "1", "2"]))
+    newer = frame.tail(1).with_columns(pl.col("event_timestamp").dt.offset_by("2d"), delay=pl.lit(9.0))
+    with open_writer(online_url, spec) as writer:
+        assert writer.write("visits", pl.concat([newer, frame])).written == 3
+        assert writer.write("visits", frame).kept == 1
+    with open_reader(online_url, spec) as reader:
+        reader.ping()
+        found = reader.read([("c", "2"), ("a", "2"), ("a", "1")])
+    np.testing.assert_array_equal(found.values[:, 0], [9, np.nan, 0])
+    assert found.found.tolist() == [True, False, True]
 
 
 def test_a_specification_keeps_its_digest() -> None:

@@ -5,6 +5,14 @@ model server's image.
 """
 
 from trialops.stores.online.reader import OnlineReader, open_reader
-from trialops.stores.online.spec import FeatureServiceSpec, OnlineRows, ViewSpec, from_definitions
+from trialops.stores.online.spec import FeatureServiceSpec, OnlineRows, ViewSpec, entity_services, from_definitions
 
-__all__ = ["FeatureServiceSpec", "OnlineReader", "OnlineRows", "ViewSpec", "from_definitions", "open_reader"]
+__all__ = [
+    "FeatureServiceSpec",
+    "OnlineReader",
+    "OnlineRows",
+    "ViewSpec",
+    "entity_services",
+    "from_definitions",
+    "open_reader",
+]

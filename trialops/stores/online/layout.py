@@ -21,6 +21,8 @@ _STRING = 2
 DOUBLE = b"\x29"
 NULL = b""
 _MASK = 0xFFFFFFFF
+#: Value of the one join key, or a value for each.
+Entity = str | tuple[str, ...]
 
 
 def murmur3(data: bytes, seed: int = 0) -> int:
@@ -44,27 +46,31 @@ def _scrambled(k: int) -> int:
     return ((k << 15 | k >> 17) * 0x1B873593) & _MASK
 
 
-def key_prefix(join_key: str) -> bytes:
-    """What every key of an entity with one STRING join key starts with (serialization version 3)."""
-    name = join_key.encode()
-    return struct.pack("<III", 1, _STRING, len(name)) + name + struct.pack("<I", _STRING)
-
-
-def entity_keys(subjects: Sequence[str], join_key: str) -> list[bytes]:
-    """Serialized entity keys, as the SQL stores hold them.
+def entity_keys(entities: Sequence[Entity], join_keys: Sequence[str]) -> list[bytes]:
+    """Serialized entity keys (serialization version 3), as the SQL stores hold them.
 
     Args:
-        subjects: Values of the join key.
-        join_key: Its name.
+        entities: Values of the join keys, all STRING: text for one join key, else a tuple in the order of `join_keys`.
+        join_keys: Their names; Feast sorts by them.
     """
-    prefix, packed = key_prefix(join_key), struct.Struct("<I").pack
-    return [prefix + packed(len(value)) + value for value in (subject.encode() for subject in subjects)]
+    names = sorted(join_keys)
+    encoded = [name.encode() for name in names]
+    prefix = struct.pack("<I", len(names)) + b"".join(struct.pack("<II", _STRING, len(n)) + n for n in encoded)
+    head = struct.Struct("<II").pack
+    if len(names) == 1:
+        return [prefix + head(_STRING, len(v)) + v for v in [entity.encode() for entity in entities]]  # type: ignore[union-attr]
+    order = [tuple(join_keys).index(name) for name in names]
+    keys = []
+    for entity in entities:
+        values = [entity[place].encode() for place in order]
+        keys.append(prefix + b"".join(head(_STRING, len(v)) + v for v in values))
+    return keys
 
 
-def redis_keys(subjects: Sequence[str], join_key: str, project: str) -> list[bytes]:
+def redis_keys(entities: Sequence[Entity], join_keys: Sequence[str], project: str) -> list[bytes]:
     """Redis keys: the entity key, then the project."""
     ending = project.encode()
-    return [key + ending for key in entity_keys(subjects, join_key)]
+    return [key + ending for key in entity_keys(entities, join_keys)]
 
 
 def redis_field(view: str, column: str) -> bytes:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from trialops.errors import TrialOpsError
 from trialops.stores.online import layout
 from trialops.stores.online.reader import OnlineReader
-from trialops.stores.online.spec import JOIN_KEY, FeatureServiceSpec
+from trialops.stores.online.spec import FeatureServiceSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,10 +91,10 @@ class PostgresReader(OnlineReader):
             raise failed(error) from None
         return list(found)
 
-    def _fetch(self, subjects: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    def _fetch(self, subjects: Sequence[layout.Entity]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         from trialops.stores.online.tables import Collector
 
-        collector = Collector(self.spec, layout.entity_keys(subjects, JOIN_KEY))
+        collector = Collector(self.spec, layout.entity_keys(subjects, self.spec.join_keys))
         collector.add(self._rows(list(collector.rows)), lambda moment: (moment - _EPOCH) // _US)
         return collector.matrices()
 

@@ -53,7 +53,7 @@ class PostgresWriter(OnlineWriter):
         import psycopg
         import psycopg_pool
 
-        columns = [list(column) for column in zip(*long_rows(view, batch, _moment), strict=True)]
+        columns = [list(column) for column in zip(*long_rows(view, self.spec.join_keys, batch, _moment), strict=True)]
         statement = (
             f"INSERT INTO {layout.quoted(layout.table_name(self.spec.project, view.name))} AS held "
             "(entity_key, feature_name, value, value_text, event_ts, created_ts) "

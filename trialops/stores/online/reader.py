@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from trialops.errors import TrialOpsError
+from trialops.stores.online.layout import Entity
 from trialops.stores.online.spec import NEVER, FeatureServiceSpec, OnlineRows
 from trialops.stores.online.vector import day_ordinals, event_ordinals
 
@@ -21,11 +22,12 @@ class OnlineReader(ABC):
     def __init__(self, spec: FeatureServiceSpec) -> None:
         self.spec = spec
 
-    def read(self, subjects: Sequence[str], study_day: int | NDArray[np.int64] | None = None) -> OnlineRows:
+    def read(self, subjects: Sequence[Entity], study_day: int | NDArray[np.int64] | None = None) -> OnlineRows:
         """Features of some subjects; one that is not in the store is a row of NaN with found False.
 
         Args:
-            subjects: Pseudonyms, n of them; a subject may be named twice.
+            subjects: Pseudonyms, n of them; a subject may be named twice. For a service of other entities the values of
+                its join keys, as tuples where there are several.
             study_day: Study day asked for, one for all or int64 [n]; values of a view with a time to live that are
                 older on this day are NaN. Without it nothing expires.
 
@@ -45,7 +47,7 @@ class OnlineReader(ABC):
         return judged(self.spec, values, event_us, study_day)
 
     @abstractmethod
-    def _fetch(self, subjects: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    def _fetch(self, subjects: Sequence[Entity]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Values [n, p] and event times [n, v] of at least one subject."""
 
     @abstractmethod

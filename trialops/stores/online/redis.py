@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from trialops.errors import TrialOpsError
 from trialops.stores.online import layout
 from trialops.stores.online.reader import OnlineReader
-from trialops.stores.online.spec import JOIN_KEY, NEVER, FeatureServiceSpec
+from trialops.stores.online.spec import NEVER, FeatureServiceSpec
 from trialops.stores.online.tables import decode_column
 
 if TYPE_CHECKING:
@@ -79,20 +79,11 @@ class RedisReader(OnlineReader):
         fields += [layout.redis_time_field(view.name) for view in spec.views]
         self._head = b"*%d\r\n%b" % (2 + len(fields), packed(b"HMGET"))
         self._tail = packed(*fields)
-        self._prefix, self._ending = layout.key_prefix(JOIN_KEY), spec.project.encode()
 
-    def _request(self, subjects: Sequence[str]) -> bytes:
-        head, tail, prefix, ending = self._head, self._tail, self._prefix, self._ending
-        fixed = len(prefix) + len(ending) + 4
-        parts = []
-        for subject in subjects:
-            value = subject.encode()
-            size = len(value)
-            parts.append(
-                b"%b$%d\r\n%b%b%b%b\r\n%b"
-                % (head, fixed + size, prefix, size.to_bytes(4, "little"), value, ending, tail)
-            )
-        return b"".join(parts)
+    def _request(self, subjects: Sequence[layout.Entity]) -> bytes:
+        head, tail = self._head, self._tail
+        keys = layout.redis_keys(subjects, self.spec.join_keys, self.spec.project)
+        return b"".join([b"%b$%d\r\n%b\r\n%b" % (head, len(key), key, tail) for key in keys])
 
     def _ask(self, request: bytes, answers: int) -> list[list[bytes | None]]:
         """Send requests and read their answers; tried again once, which a read allows."""
@@ -118,7 +109,7 @@ class RedisReader(OnlineReader):
                 raise unreachable(error) from None
         raise AssertionError
 
-    def _fetch(self, subjects: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    def _fetch(self, subjects: Sequence[layout.Entity]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         import numpy as np
 
         width, views = len(self.spec.columns), len(self.spec.views)
@@ -137,7 +128,7 @@ class RedisReader(OnlineReader):
 
     def ping(self) -> None:
         """Ask the server for a key that is no subject's."""
-        self._ask(self._request([""]), 1)
+        self._ask(self._request([("",) * len(self.spec.join_keys) if len(self.spec.join_keys) > 1 else ""]), 1)
 
     def close(self) -> None:
         """Close the connections."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trialops.stores.online import layout
 from trialops.stores.online.redis import connection_pool, packed, unreachable
-from trialops.stores.online.spec import JOIN_KEY, FeatureServiceSpec, ViewSpec
+from trialops.stores.online.spec import FeatureServiceSpec, ViewSpec
 from trialops.stores.online.writer import Batch, OnlineWriter
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class RedisWriter(OnlineWriter):
     def _put(self, view: ViewSpec, batch: Batch) -> int:
         import redis
 
-        keys = layout.redis_keys(batch.subjects, JOIN_KEY, self.spec.project)
+        keys = layout.redis_keys(batch.subjects, self.spec.join_keys, self.spec.project)
         request = b"".join(
             (
                 b"*%d\r\n" % (6 + len(keys) + len(view.columns)),

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 #: `event_us` of a view in which nothing was ever written for the subject.
 NEVER = -1
-JOIN_KEY = "subject_id"
+#: A service is asked by subject unless it says otherwise.
+JOIN_KEYS = ("subject_id",)
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class FeatureServiceSpec:
         version: Version of the feature definitions.
         views: Views in order; feature names are unique over them.
         ages: Age feature -> ``view.day_feature`` it is counted from when it is asked for.
+        join_keys: What names a row: the subject, or for views of visits and sites their keys.
     """
 
     name: str
@@ -54,6 +56,7 @@ class FeatureServiceSpec:
     version: int
     views: tuple[ViewSpec, ...]
     ages: Mapping[str, str]
+    join_keys: tuple[str, ...] = JOIN_KEYS
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -101,7 +104,7 @@ class FeatureServiceSpec:
         wanted |= {source.partition(".")[2] for source in ages.values()}
         kept = (ViewSpec(v.name, tuple(c for c in v.columns if c in wanted), v.ttl_days) for v in self.views)
         views = tuple(view for view in kept if view.columns)
-        return FeatureServiceSpec(self.name, self.project, self.version, views, ages)
+        return FeatureServiceSpec(self.name, self.project, self.version, views, ages, self.join_keys)
 
     def _plain(self) -> dict[str, Any]:
         return {
@@ -110,6 +113,7 @@ class FeatureServiceSpec:
             "version": self.version,
             "views": [{"name": v.name, "columns": list(v.columns), "ttl_days": v.ttl_days} for v in self.views],
             "ages": dict(self.ages),
+            "join_keys": list(self.join_keys),
         }
 
     def as_dict(self) -> dict[str, Any]:
@@ -133,7 +137,8 @@ class FeatureServiceSpec:
                 for v in data["views"]
             )
             ages = {str(age): str(source) for age, source in data["ages"].items()}
-            spec = cls(str(data["name"]), str(data["project"]), int(data["version"]), views, ages)
+            keys = tuple(str(key) for key in data["join_keys"])
+            spec = cls(str(data["name"]), str(data["project"]), int(data["version"]), views, ages, keys)
         except (KeyError, TypeError, ValueError, AttributeError):
             raise TrialOpsError(
                 "This is not the specification of a feature service.",
@@ -180,6 +185,27 @@ class OnlineRows:
     event_us: NDArray[np.int64]
     found: NDArray[np.bool_]
     expired: NDArray[np.bool_]
+
+
+def entity_services(definitions: Definitions | None = None) -> tuple[FeatureServiceSpec, ...]:
+    """The views of other entities than subjects, one service per entity, named after it.
+
+    Args:
+        definitions: Feature definitions; the shipped ones by default.
+    """
+    from trialops.features.definition_file import load
+    from trialops.stores.features import PROJECT
+
+    definitions = definitions or load()
+    by_keys: dict[tuple[str, ...], list[ViewSpec]] = {}
+    names: dict[tuple[str, ...], str] = {}
+    for name, view in definitions.entity_views.items():
+        names[view.join_keys] = view.entity
+        by_keys.setdefault(view.join_keys, []).append(ViewSpec(name, definitions.columns(name)))
+    return tuple(
+        FeatureServiceSpec(names[keys], PROJECT, definitions.version, tuple(views), {}, keys)
+        for keys, views in by_keys.items()
+    )
 
 
 def from_definitions(definitions: Definitions | None = None, task: Any = "withdrawal") -> FeatureServiceSpec:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from trialops.errors import TrialOpsError
 from trialops.stores.online import layout
 from trialops.stores.online.reader import OnlineReader
-from trialops.stores.online.spec import JOIN_KEY, FeatureServiceSpec
+from trialops.stores.online.spec import FeatureServiceSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,10 +56,10 @@ class SqliteReader(OnlineReader):
             for number, view in enumerate(self.spec.views)
         )
 
-    def _fetch(self, subjects: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    def _fetch(self, subjects: Sequence[layout.Entity]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         from trialops.stores.online.tables import Collector
 
-        keys = layout.entity_keys(subjects, JOIN_KEY)
+        keys = layout.entity_keys(subjects, self.spec.join_keys)
         collector = Collector(self.spec, keys)
         distinct = list(collector.rows)
         step = max(1, min(_KEYS, 30_000 // max(1, len(self.spec.views))))

@@ -45,7 +45,7 @@ class SqliteWriter(OnlineWriter):
             raise self._failed(error) from None
 
     def _put(self, view: ViewSpec, batch: Batch) -> int:
-        rows = long_rows(view, batch, layout.sqlite_seconds)
+        rows = long_rows(view, self.spec.join_keys, batch, layout.sqlite_seconds)
         statement = (
             f"INSERT INTO {layout.quoted(layout.table_name(self.spec.project, view.name))} AS held "
             "(entity_key, feature_name, value, value_text, event_ts, created_ts) VALUES (?, ?, ?, ?, ?, ?) "

@@ -8,7 +8,7 @@ from itertools import chain, cycle, repeat
 from typing import TYPE_CHECKING, Any
 
 from trialops.stores.online import layout
-from trialops.stores.online.spec import JOIN_KEY, NEVER, FeatureServiceSpec, ViewSpec
+from trialops.stores.online.spec import NEVER, FeatureServiceSpec, ViewSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,18 +87,21 @@ def decode_column(cells: Sequence[bytes | None]) -> NDArray[np.float64]:
 _NOTHING = layout.DOUBLE + b"\x00\x00\x00\x00\x00\x00\xf8\x7f"
 
 
-def long_rows(view: ViewSpec, batch: Batch, moment: Callable[[int], Any]) -> Iterator[tuple[Any, ...]]:
+def long_rows(
+    view: ViewSpec, join_keys: Sequence[str], batch: Batch, moment: Callable[[int], Any]
+) -> Iterator[tuple[Any, ...]]:
     """A batch as the SQL stores hold it: key, feature, value, value as text, event time, time it was created.
 
     By subject, then by feature name: one order for all writers.
 
     Args:
         view: The view.
+        join_keys: Of its service.
         batch: Its rows.
         moment: From microseconds since 1970 to what the store takes for a time.
     """
     order = sorted(range(len(view.columns)), key=view.columns.__getitem__)
-    keys = layout.entity_keys(batch.subjects, JOIN_KEY)
+    keys = layout.entity_keys(batch.subjects, join_keys)
     numbers = batch.values[:, order].ravel().tolist()
     double, width = struct.Struct("<d").pack, len(order)
     times = [moment(us) for us in batch.event_us.tolist()]

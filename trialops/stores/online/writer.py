@@ -9,13 +9,14 @@ known on the day of an earlier value must reach the store.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trialops.errors import TrialOpsError
+from trialops.stores.online.layout import Entity
 from trialops.stores.online.reader import store_kind
-from trialops.stores.online.spec import JOIN_KEY, FeatureServiceSpec, ViewSpec
+from trialops.stores.online.spec import FeatureServiceSpec, ViewSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,13 +50,13 @@ class Batch:
     """The newest row of each of n subjects, sorted by subject, over p columns.
 
     Attributes:
-        subjects: Pseudonyms.
+        subjects: Pseudonyms, or the values of other join keys.
         event_us: int64 [n], microseconds since 1970 UTC.
         created_us: int64 [n], or None where the frame has no such column.
         values: float64 [n, p], NaN where there is no value.
     """
 
-    subjects: list[str]
+    subjects: Sequence[Entity]
     event_us: NDArray[np.int64]
     created_us: NDArray[np.int64] | None
     values: NDArray[np.float64]
@@ -90,7 +91,7 @@ class OnlineWriter(ABC):
             TrialOpsError: A column is missing or of another type, a key or time is null, or the store fails.
         """
         spec = self.spec.view(view)
-        batch = prepared(spec, frame)
+        batch = prepared(spec, self.spec.join_keys, frame)
         if not self._ready:
             self._open()
             self._ready = True
@@ -153,7 +154,7 @@ def write_view(
         return writer.write(view, frame, progress)
 
 
-def prepared(view: ViewSpec, frame: pl.DataFrame) -> Batch:
+def prepared(view: ViewSpec, join_keys: tuple[str, ...], frame: pl.DataFrame) -> Batch:
     """The newest row per subject: by event time, then by the time it was created.
 
     Raises:
@@ -161,39 +162,37 @@ def prepared(view: ViewSpec, frame: pl.DataFrame) -> Batch:
     """
     import polars as pl
 
-    has_created = "created" in frame.columns
+    keys, has_created = list(join_keys), "created" in frame.columns
     moments = ["event_timestamp", *(["created"] if has_created else [])]
-    if missing := [c for c in (JOIN_KEY, "event_timestamp", *view.columns) if c not in frame.columns]:
+    if missing := [c for c in (*keys, "event_timestamp", *view.columns) if c not in frame.columns]:
         raise TrialOpsError(
             f"The column {missing[0]} is missing.",
             where=f"feature view {view.name}",
             fix="Give the keys, event_timestamp and every feature of the view: a row is written as a whole.",
         )
     types = frame.schema
-    wrong = [c for c in moments if getattr(types[c], "time_zone", "") != "UTC"]
+    wrong = [c for c in keys if types[c] != pl.String]
+    wrong += [c for c in moments if getattr(types[c], "time_zone", "") != "UTC"]
     wrong += [c for c in view.columns if not (types[c].is_numeric() or types[c] == pl.Null)]
-    if wrong or types[JOIN_KEY] != pl.String:
+    if wrong:
         raise TrialOpsError(
-            f"The column {(wrong or [JOIN_KEY])[0]} has another type than it must have.",
+            f"The column {wrong[0]} has another type than it must have.",
             where=f"feature view {view.name}",
-            fix="Times are datetimes in UTC, features are numbers, the subject is text.",
+            fix="Times are datetimes in UTC, features are numbers, keys are text.",
         )
-    empty = frame.select(JOIN_KEY, *moments).null_count()
+    empty = frame.select(*keys, *moments).null_count()
     if nulls := [c for c in empty.columns if empty[c][0]]:
         raise TrialOpsError(
             f"{empty[nulls[0]][0]} rows have no {nulls[0]}.",
             where=f"feature view {view.name}",
             fix="Leave these rows out, or complete them.",
         )
-    rows = frame.select(JOIN_KEY, *moments, *view.columns)
-    if rows[JOIN_KEY].is_duplicated().any():
-        rows = rows.sort(JOIN_KEY, *moments, maintain_order=True).unique(JOIN_KEY, keep="last", maintain_order=True)
-    elif not rows[JOIN_KEY].is_sorted():
-        rows = rows.sort(JOIN_KEY)
+    rows = frame.select(*keys, *moments, *view.columns).sort(*keys, *moments, maintain_order=True)
+    rows = rows.unique(keys, keep="last", maintain_order=True)
     times = [rows[c].dt.cast_time_unit("us").to_physical().to_numpy() for c in moments]
     values = rows.select(pl.col(c).cast(pl.Float64) for c in view.columns)
     return Batch(
-        rows[JOIN_KEY].to_list(),
+        rows[keys[0]].to_list() if len(keys) == 1 else rows.select(keys).rows(),
         times[0],
         times[1] if has_created else None,
         values.to_numpy().reshape(rows.height, len(view.columns)),
