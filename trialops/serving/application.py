@@ -6,20 +6,23 @@ than the prediction itself.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import time
 import uuid
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
-from trialops.errors import TrialOpsError
-from trialops.serving import protocol
+from trialops.serving import openapi, protocol, rest
+from trialops.serving.line_writer import LineWriter
 from trialops.serving.metrics import CONTENT_TYPE, Metrics
+from trialops.serving.online_features import OnlineFeatures
+from trialops.serving.prediction_log import ARMS, PredictionLog
+from trialops.serving.predictor import Prediction, Predictor
+from trialops.serving.refusals import BadRequest, Refusal
 from trialops.version import code_version
 
 if TYPE_CHECKING:
@@ -31,9 +34,7 @@ if TYPE_CHECKING:
     Receive = Callable[[], Awaitable[dict[str, Any]]]
     Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-JSON = b"application/json"
-INLINE_ROWS = 64
-"""Up to this many rows, predicting costs less than a thread does; above, it would hold up health checks."""
+ARM_HEADER = b"x-trialops-arm"
 
 
 class Application:
@@ -45,35 +46,55 @@ class Application:
         version: Version in the URL and in every answer.
         log: Where the request log goes, one JSON line per inference request; None for no log.
         limits: Rows and bytes allowed in one request.
+        online: Where rows named by subject come from; None where only features are taken.
+        predictions: Where predictions are written; None for nowhere.
+        arm: Arm in the prediction log where a request does not name one.
     """
 
-    def __init__(self, bundle: Bundle, name: str, version: str, *, log: TextIO | None, limits: protocol.Limits) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        name: str,
+        version: str,
+        *,
+        log: TextIO | None,
+        limits: protocol.Limits,
+        online: OnlineFeatures | None = None,
+        predictions: PredictionLog | None = None,
+        arm: str = "",
+    ) -> None:
         self.ready = False
-        self._bundle, self._name, self._version, self._limits = bundle, name, version, limits
-        self._features = list(bundle.features)
-        self._digest = bundle.digest
-        self._log = log
-        self._metrics = Metrics(name, version, self._digest)
-        self._in_flight = 0
-        self._code_version = code_version()
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="predict")
+        self.name, self.version, self.limits, self.bundle = name, version, limits, bundle
+        self.model = {"online": online is not None, "interval": bundle.interval is not None}
+        self.features = list(bundle.features)
+        self.metrics = Metrics(name, version, bundle.digest)
+        self.predictor = Predictor(bundle, self.metrics, online=online, log=predictions, arm=arm)
+        self._writer = rest.Writer(name, version, bundle.digest, (*self.features, "base"))
+        self._requests = RequestLog(log, name, version, bundle.digest) if log is not None else None
+        self.code_version = code_version()
+        policy = {} if online is None else {"input_policy_digest": online.policy.digest}
+        self.metadata = protocol.metadata(
+            name, version, bundle.kind, bundle.digest, self.features, **self.model, parameters=policy
+        )
+        document = openapi.document(name, version, self.features, **self.model, code_version=self.code_version)
+        self._openapi = json.dumps(document).encode()
+        model = f"/v2/models/{name}"
+        self._prefixes = (model, f"{model}/versions/{version}")
+        self._infer_paths = frozenset(f"{prefix}/infer" for prefix in self._prefixes)
 
     def warm_up(self) -> None:
-        """Predict one row and one batch, so that the first caller does not pay for it.
+        """Predict and look up once, so that the first caller does not pay for it; ready afterwards.
 
         Raises:
-            TrialOpsError: The model does not answer with probabilities.
+            TrialOpsError: The model does not answer with probabilities, or the online store cannot be read.
         """
-        for rows in (1, INLINE_ROWS + 1):
-            try:
-                self._predict(np.full((rows, len(self._features)), np.nan))
-            except Exception as error:
-                raise TrialOpsError(
-                    f"the model failed its warm-up prediction: {type(error).__name__}",
-                    where=f"bundle of {self._name} version {self._version}, digest {self._digest}",
-                    fix="check the bundle: its features, fill values and booster must belong together",
-                ) from error
+        self.predictor.warm_up()
         self.ready = True
+
+    def close(self) -> bool:
+        """Write what is left of the logs; False when it could not be written."""
+        predictions = self.predictor.close()
+        return (self._requests is None or self._requests.writer.close(5.0)) and predictions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
@@ -85,131 +106,169 @@ class Application:
                 await self._infer(scope, receive, send)
             else:
                 await _answer(send, 405, _error("use POST"), (b"allow", b"POST"))
-            return
-        if method not in ("GET", "HEAD"):
-            await _answer(send, 405, _error("use GET"), (b"allow", b"GET"))
         elif path == "/metrics":
-            text = self._metrics.exposition(ready=self.ready, in_flight=self._in_flight)
+            if method not in ("GET", "HEAD"):
+                await _answer(send, 405, _error("use GET"), (b"allow", b"GET, HEAD"))
+                return
+            log = self.predictor.log
+            text = self.metrics.exposition(ready=self.ready, log=log.writer if log is not None else None)
             await _answer(send, 200, text.encode(), kind=CONTENT_TYPE)
         else:
-            status, document = self._describe(path)
-            await _answer(send, status, json.dumps(document).encode())
+            status, body = self._describe(path)
+            if status != 404 and method not in ("GET", "HEAD"):
+                await _answer(send, 405, _error("use GET"), (b"allow", b"GET, HEAD"))
+            else:
+                await _answer(send, status, body)
 
-    @property
-    def _infer_paths(self) -> tuple[str, str]:
-        model = f"/v2/models/{self._name}"
-        return f"{model}/infer", f"{model}/versions/{self._version}/infer"
-
-    def _describe(self, path: str) -> tuple[int, dict[str, Any]]:
+    def _describe(self, path: str) -> tuple[int, bytes]:
         up = 200 if self.ready else 503
-        model = f"/v2/models/{self._name}"
+        if path == "/openapi.json":
+            return 200, self._openapi
+        document: dict[str, Any] | None = None
+        status = 200
         if path == "/v2":
-            return 200, {"name": "trialops", "version": self._code_version, "extensions": []}
-        if path == "/v2/health/live":
-            return 200, {"live": True}
-        if path == "/v2/health/ready":
-            return up, {"ready": self.ready}
-        for prefix in (f"{model}/versions/{self._version}", model):
-            if path == prefix:
-                return 200, protocol.metadata(
-                    self._name, self._version, self._bundle.kind, self._digest, self._features
-                )
-            if path == f"{prefix}/ready":
-                return up, {"name": self._name, "ready": self.ready}
-        if path.startswith("/v2/models/"):
-            return 404, {"error": f'this server has only model "{self._name}" version "{self._version}"'}
-        return 404, {"error": "no such address; the model is described at " + model}
+            document = {"name": "trialops", "version": self.code_version, "extensions": list(rest.EXTENSIONS)}
+        elif path == "/v2/health/live":
+            document = {"live": True}
+        elif path == "/v2/health/ready":
+            status, document = up, {"ready": self.ready}
+        elif path in self._prefixes:
+            document = self.metadata
+        elif path.removesuffix("/ready") in self._prefixes:
+            status, document = up, {"name": self.name, "ready": self.ready}
+        elif path.startswith("/v2/models/"):
+            text = f'this server has only model "{self.name}" version "{self.version}"'
+            status, document = 404, {"error": text}
+        else:
+            status, document = 404, {"error": "no such address; the model is described at " + self._prefixes[0]}
+        return status, json.dumps(document).encode()
 
     async def _infer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        self._in_flight += 1
-        request_id, probability = str(uuid.uuid4()), np.empty(0)
+        self.metrics.in_flight += 1
+        request_id = ""
         headers: list[tuple[bytes, bytes]] = []
+        kind, prediction = rest.JSON, None
         try:
             try:
-                body = await _body(scope, receive, self._limits.body)
-                request = protocol.decode(body, self._features, self._limits)
-                # A caller's own id may be a subject's; only a UUID is fit for the log.
-                request_id = request.id if _is_uuid(request.id) else request_id
-                probability = await self._probabilities(request.features)
+                given = dict(scope["headers"])
+                body = await _body(given, receive, self.limits.body)
+                split = given.get(rest.SPLIT_HEADER)
+                request = rest.read(body, split, self.features, self.limits, **self.model)
+                request_id = logged_id(request.id)
+                prediction = await self.predictor.answer(request, request_id, arm_of(given.get(ARM_HEADER, b"")))
                 status = 200
-                answer = protocol.encode(request.id, self._name, self._version, self._digest, probability)
-            except protocol.BadRequest as error:
-                status, answer = 400, _error(str(error))
-                headers.append((b"connection", b"close"))  # the rest of an oversized body is not read
-            except Exception as error:  # the caller gets a plain answer, the operator the type; never a value
-                status, answer = 500, _error("the model could not answer this request")
-                probability = np.empty(0)
-                print(f"request {request_id} failed: {type(error).__name__}", file=sys.stderr, flush=True)
+                answer, json_length = self._writer.write(request, prediction)
+                if json_length is not None:
+                    kind = rest.OCTETS
+                    headers.append((rest.SPLIT_HEADER, b"%d" % json_length))
+            except Refusal as error:
+                status, answer = error.status, _error(str(error))
+                self.metrics.refused(error.kind)
+                if isinstance(error, BadRequest):
+                    headers.append((b"connection", b"close"))  # the rest of an oversized body is not read
+            except Exception as error:
+                status, answer, prediction = 500, _error(FAILED), None
+                request_id = request_id or str(uuid.uuid4())
+                self.failed(request_id, error)
+            request_id = request_id or str(uuid.uuid4())
             headers.append((b"x-request-id", request_id.encode()))
-            seconds = time.perf_counter() - started
-            self._metrics.observe(status, seconds, probability.tolist())
-            self._record(request_id, status, seconds, probability)
-            await _answer(send, status, answer, *headers)
+            self.done(request_id, status, started, prediction)
+            await _answer(send, status, answer, *headers, kind=kind)
         finally:
-            self._in_flight -= 1
+            self.metrics.in_flight -= 1
 
-    async def _probabilities(self, x: np.ndarray) -> np.ndarray:
-        if len(x) <= INLINE_ROWS:
-            return self._predict(x)
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._predict, x)
+    def failed(self, request_id: str, error: Exception) -> None:
+        """Tell the operator the type of an error; the caller gets a plain answer, and nobody a value."""
+        self.metrics.refused("internal")
+        print(f"request {request_id} failed: {type(error).__name__}", file=sys.stderr, flush=True)
 
-    def _predict(self, x: np.ndarray) -> np.ndarray:
-        p = np.asarray(self._bundle.predict(x), dtype=np.float64)
-        if p.shape != (len(x),) or not ((p >= 0) & (p <= 1)).all():
-            raise ValueError("the model returned something other than one probability per row")
-        return p
+    def done(self, request_id: str, status: int, started: float, prediction: Prediction | None) -> None:
+        """Count an answered request and log it."""
+        seconds = time.perf_counter() - started
+        probability = _NONE if prediction is None else prediction.probability
+        self.metrics.observe(status, seconds, probability.tolist())
+        if self._requests is not None:
+            self._requests.writer.put((time.time(), request_id, status, seconds, probability))
 
-    def _record(self, request_id: str, status: int, seconds: float, probability: np.ndarray) -> None:
-        if self._log is None:
-            return
+
+_NONE = np.empty(0)
+FAILED = "the model could not answer this request"
+
+
+class RequestLog:
+    """One JSON line per inference request, written in the background; no value of a subject is in it.
+
+    Args:
+        target: Where lines go.
+        name: Model name.
+        version: Model version.
+        digest: Bundle digest.
+    """
+
+    def __init__(self, target: TextIO, name: str, version: str, digest: str) -> None:
+        self._target = target
+        self._model = {"model": name, "model_version": version, "bundle_digest": digest}
+        self.writer = LineWriter(self._write, "request log", every=0.05)
+
+    def _write(self, items: Sequence[tuple[float, str, int, float, Any]]) -> None:
+        self._target.write("".join(self._line(*item) for item in items))
+        self._target.flush()
+
+    def _line(self, at: float, request_id: str, status: int, seconds: float, probability: Any) -> str:
         line = {
-            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "at": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds"),
             "request_id": request_id,
-            "model": self._name,
-            "model_version": self._version,
-            "bundle_digest": self._digest,
+            **self._model,
             "n": len(probability),
             "latency_ms": round(seconds * 1000, 3),
             "status": status,
             "prediction_digest": protocol.prediction_digest(probability) if len(probability) else None,
         }
-        self._log.write(json.dumps(line) + "\n")
-        self._log.flush()
+        return json.dumps(line) + "\n"
 
 
-def _is_uuid(text: str) -> bool:
+def logged_id(text: str) -> str:
+    """The id for the logs: the caller's where it is a UUID, else a fresh one; a caller's own may be a subject's."""
     try:
-        return str(uuid.UUID(text)) == text.lower()
+        if len(text) == 36 and str(uuid.UUID(text)) == text.lower():
+            return text
     except ValueError:
-        return False
+        pass
+    return str(uuid.uuid4())
+
+
+def arm_of(value: bytes | str) -> str:
+    """The arm a router put into a header; empty where it is none."""
+    arm = value.decode("latin-1") if isinstance(value, bytes) else value
+    return arm if arm in ARMS else ""
 
 
 def _error(message: str) -> bytes:
     return json.dumps({"error": message}).encode()
 
 
-async def _body(scope: Scope, receive: Receive, most: int) -> bytes:
-    headers = dict(scope["headers"])
-    if b"inference-header-content-length" in headers:
-        raise protocol.BadRequest("binary tensors are not supported; send tensors as JSON")
+async def _body(headers: dict[bytes, bytes], receive: Receive, most: int) -> bytes:
     declared = headers.get(b"content-length", b"0")
     if declared.isdigit() and int(declared) > most:
-        raise protocol.BadRequest(f"the body has {int(declared)} bytes; at most {most} are accepted")
+        raise BadRequest(f"the body has {int(declared)} bytes; at most {most} are accepted")
+    event = await receive()
+    if event["type"] == "http.request" and not event.get("more_body") and len(event["body"]) <= most:
+        return bytes(event["body"])
     chunks, size = [], 0
     while True:
-        event = await receive()
         if event["type"] == "http.disconnect":
-            raise protocol.BadRequest("the caller went away before its request was complete")
+            raise BadRequest("the caller went away before its request was complete")
         chunks.append(event.get("body", b""))
         size += len(chunks[-1])
         if size > most:
-            raise protocol.BadRequest(f"the body is longer than the {most} bytes accepted")
+            raise BadRequest(f"the body is longer than the {most} bytes accepted")
         if not event.get("more_body"):
             return b"".join(chunks)
+        event = await receive()
 
 
-async def _answer(send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes], kind: bytes = JSON) -> None:
-    head = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), *headers]
+async def _answer(send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes], kind: bytes = rest.JSON) -> None:
+    head = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), *headers]
     await send({"type": "http.response.start", "status": status, "headers": head})
     await send({"type": "http.response.body", "body": body})

@@ -1,9 +1,14 @@
 """The model server as a program: load, warm up, listen, drain, leave.
 
 The same program is the embedded endpoint and the container behind KServe. It needs the standard library,
-numpy, LightGBM's shared library and uvicorn; nothing that trains, tracks or schedules.
+numpy, LightGBM's shared library, uvicorn, msgspec and PyYAML; grpcio and protobuf with --grpc-port, the driver of the
+online store with --online. Nothing that trains, tracks or schedules.
 
     python -m trialops.serving.server --bundle DIR --name withdrawal --version 3 --port 0 --port-file F
+
+Every option can come from the environment instead, as TRIALOPS_SERVE_ and its name (TRIALOPS_SERVE_GRPC_PORT=8081); the
+URL of the online store, which may hold a password, best comes from TRIALOPS_ONLINE_URL. KServe mounts a model
+at /mnt/models, where the bundle is looked for when no folder is named.
 """
 
 from __future__ import annotations
@@ -23,12 +28,17 @@ from trialops.errors import TrialOpsError
 from trialops.serving.protocol import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import uvicorn
 
+    from trialops.models.bundle import Bundle
     from trialops.serving.application import Application
+    from trialops.serving.online_features import OnlineFeatures
 
+MOUNTED = Path("/mnt/models")
+SERVICE = "service.json"
+"""File beside a bundle that says which online features it takes: a `FeatureServiceSpec`."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -52,6 +62,7 @@ async def serve(
     drain: float,
     grace: float,
     watch_stdin: bool,
+    grpc: tuple[str, int, Path | None] | None = None,
 ) -> None:
     """Serve until a signal, or until the end of standard input, then finish what is in flight.
 
@@ -62,7 +73,18 @@ async def serve(
         drain: Seconds to keep answering, no longer ready, after the signal, so that a balancer can notice.
         grace: Most seconds to wait for requests in flight.
         watch_stdin: Treat the end of standard input as a signal: the parent holds the other end of a pipe.
+        grpc: Address, port and port file of the gRPC form; None without it.
+
+    Raises:
+        TrialOpsError: The gRPC port is taken.
     """
+    rpc = None
+    if grpc is not None:
+        from trialops.serving import grpc_server
+
+        rpc, port = await grpc_server.start(app, grpc[0], grpc[1])
+        if grpc[2] is not None:
+            _tell(grpc[2], port)
     server = _quiet_server(app, grace)
     loop = asyncio.get_running_loop()
 
@@ -88,10 +110,16 @@ async def serve(
     while not server.started and not task.done():
         await asyncio.sleep(0.005)
     if port_file is not None and server.started:
-        partial = port_file.with_name(port_file.name + ".part")
-        partial.write_text(str(listener.getsockname()[1]))
-        partial.replace(port_file)  # a reader sees the whole number or no file
+        _tell(port_file, listener.getsockname()[1])
     await task
+    if rpc is not None:
+        await rpc.stop(grace)
+
+
+def _tell(port_file: Path, port: int) -> None:
+    partial = port_file.with_name(port_file.name + ".part")
+    partial.write_text(str(port))
+    partial.replace(port_file)  # a reader sees the whole number or no file
 
 
 def _quiet_server(app: Application, grace: float) -> uvicorn.Server:
@@ -140,22 +168,140 @@ def _open_log(target: str) -> TextIO:
     return path.open("a", encoding="utf-8")
 
 
+def find_bundle(folder: Path) -> Path:
+    """The bundle in a folder: there, or where a registered version keeps it.
+
+    Raises:
+        TrialOpsError: There is none.
+    """
+    from trialops.models.bundle import MANIFEST
+
+    for place in (folder, folder / "bundle", folder / "artifacts" / "bundle"):
+        if (place / MANIFEST).is_file():
+            return place
+    raise TrialOpsError(
+        "There is no model bundle here.", where=str(folder), fix="Give the folder that a search wrote, or --bundle."
+    )
+
+
+def open_online(bundle: Bundle, url: str, service: Path, policy: Path | None) -> OnlineFeatures:
+    """The online features of a bundle.
+
+    Args:
+        bundle: The model.
+        url: Online store.
+        service: File of the feature service's specification.
+        policy: File of the input policy; None for the shipped one.
+
+    Raises:
+        TrialOpsError: A file cannot be read, or the service lacks a feature of the model.
+    """
+    from trialops.serving.input_policy import SHIPPED, load_input_policy
+    from trialops.serving.online_features import OnlineFeatures
+    from trialops.stores.online.reader import open_reader
+    from trialops.stores.online.spec import FeatureServiceSpec
+
+    try:
+        spec = FeatureServiceSpec.from_json(service.read_bytes())
+    except OSError as error:
+        raise TrialOpsError(
+            f"The specification of the feature service cannot be read: {error.strerror}.",
+            where=str(service),
+            fix="Give it with --service; FeatureServiceSpec.to_json writes it.",
+        ) from None
+    reader = open_reader(url, spec.narrowed(bundle.features))
+    return OnlineFeatures(reader, bundle.features, load_input_policy(policy or SHIPPED))
+
+
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m trialops.serving.server", description=__doc__.splitlines()[0])
-    parser.add_argument("--bundle", type=Path, required=True, help="folder of the model bundle")
-    parser.add_argument("--name", required=True, help="model name in the URL")
-    parser.add_argument("--version", required=True, help="model version, returned with every answer")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=8080, help="port; 0 for a free one")
-    parser.add_argument("--port-file", type=Path, help="file that receives the port once requests are accepted")
-    parser.add_argument("--request-log", default="-", help="file for the request log; - for standard output")
-    parser.add_argument("--max-rows", type=int, default=Limits.rows, help="most rows in one request")
-    parser.add_argument("--max-body", type=int, default=Limits.body, help="most bytes in one request")
-    parser.add_argument("--drain", type=float, default=0.0, help="seconds to answer, not ready, after SIGTERM")
-    parser.add_argument("--grace", type=float, default=30.0, help="most seconds to finish requests in flight")
-    parser.add_argument("--parent", type=int, help="process id whose end ends this server (Linux)")
+
+    def option(name: str, text: str, *, default: object = None, kind: type = str) -> None:
+        value = os.environ.get("TRIALOPS_SERVE_" + name.upper().replace("-", "_"), default)
+        if isinstance(value, str):
+            value = kind(value)
+        parser.add_argument(f"--{name}", type=kind, default=value, help=text)
+
+    option("bundle", "folder of the model bundle", default=MOUNTED, kind=Path)
+    option("name", "model name in the URL; the bundle's own by default")
+    option("version", "model version, returned with every answer", default="1")
+    option("host", "address to listen on", default="127.0.0.1")
+    option("port", "port; 0 for a free one", default=8080, kind=int)
+    option("port-file", "file that receives the port once requests are accepted", kind=Path)
+    option("grpc-port", "port of the gRPC form, 0 for a free one; without it there is none", kind=int)
+    option("grpc-port-file", "file that receives the gRPC port", kind=Path)
+    option("online", "URL of the online store (TRIALOPS_ONLINE_URL); without it rows cannot be named by subject")
+    option("service", f"specification of the feature service; {SERVICE} beside the bundle by default", kind=Path)
+    option("input-policy", "YAML file of the input policy; the shipped one by default", kind=Path)
+    option("prediction-log", "folder that receives every prediction; without it none is logged", kind=Path)
+    option("arm", "arm in the prediction log: stable, candidate or shadow", default="")
+    option("request-log", "file for the request log; - for standard output", default="-")
+    option("max-rows", "most rows in one request", default=Limits.rows, kind=int)
+    option("max-body", "most bytes in one request", default=Limits.body, kind=int)
+    option("drain", "seconds to answer, not ready, after SIGTERM", default=0.0, kind=float)
+    option("grace", "most seconds to finish requests in flight", default=30.0, kind=float)
+    option("parent", "process id whose end ends this server (Linux)", kind=int)
     parser.add_argument("--watch-stdin", action="store_true", help="leave at the end of standard input")
     return parser.parse_args(argv)
+
+
+def _run(args: argparse.Namespace, listener: socket.socket) -> int:
+    from trialops.models.bundle import Bundle
+    from trialops.serving.application import Application
+    from trialops.serving.prediction_log import PredictionLog
+
+    folder = find_bundle(args.bundle)
+    bundle = Bundle.load(folder)
+    name = args.name or bundle.name
+    service = args.service or folder / SERVICE
+    url = args.online or os.environ.get("TRIALOPS_ONLINE_URL", "")
+    if url and not args.online and not args.service and not service.exists():
+        # The platform's store is set for every process; a bundle that was never registered takes features alone.
+        print(f"no {SERVICE} beside the bundle: rows cannot be named by subject", file=sys.stderr, flush=True)
+        url = ""
+    online = open_online(bundle, url, service, args.input_policy) if url else None
+    predictions = None
+    if args.prediction_log is not None:
+        named = {"model": name, "version": args.version, "digest": bundle.digest}
+        predictions = PredictionLog(args.prediction_log, **named)
+    app = Application(
+        bundle,
+        name,
+        args.version,
+        log=_open_log(args.request_log),
+        limits=Limits(rows=args.max_rows, body=args.max_body),
+        online=online,
+        predictions=predictions,
+        arm=args.arm,
+    )
+    app.warm_up()
+    rpc = None if args.grpc_port is None else (args.host, args.grpc_port, args.grpc_port_file)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(
+            serve(
+                app,
+                listener,
+                port_file=args.port_file,
+                drain=args.drain,
+                grace=args.grace,
+                watch_stdin=args.watch_stdin,
+                grpc=rpc,
+            )
+        )
+    if not app.close():
+        print("the logs could not be written to their end", file=sys.stderr, flush=True)
+        return 1
+    return 0
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """The event loop: uvloop's where it is installed."""
+    try:
+        import uvloop
+    except ModuleNotFoundError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -165,28 +311,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         end_with_parent(args.parent)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # one row gains nothing from a thread team
     try:
-        from trialops.models.bundle import Bundle
-        from trialops.serving.application import Application
-
-        bundle = Bundle.load(args.bundle)
         with contextlib.closing(_bind(args.host, args.port)) as listener:
-            limits = Limits(rows=args.max_rows, body=args.max_body)
-            app = Application(bundle, args.name, args.version, log=_open_log(args.request_log), limits=limits)
-            app.warm_up()
-            asyncio.run(
-                serve(
-                    app,
-                    listener,
-                    port_file=args.port_file,
-                    drain=args.drain,
-                    grace=args.grace,
-                    watch_stdin=args.watch_stdin,
-                )
-            )
+            return _run(args, listener)
     except TrialOpsError as error:
         print(error, file=sys.stderr)
         return 1
-    return 0
 
 
 if __name__ == "__main__":

@@ -84,7 +84,10 @@ def test_the_protocols_addresses_answer(served: ServerProcess) -> None:
     assert model == documents["/v2/models/withdrawal/versions/3"]
     assert model["versions"] == ["3"] and model["platform"] == "trialops_logistic"
     assert model["inputs"] == [{"name": "features", "datatype": "FP64", "shape": [-1, 3]}]
-    assert model["outputs"] == [{"name": "probability", "datatype": "FP64", "shape": [-1]}]
+    assert model["outputs"] == [
+        {"name": "probability", "datatype": "FP64", "shape": [-1]},
+        {"name": "contributions", "datatype": "FP64", "shape": [-1, 4]},
+    ]
     assert model["parameters"] == {"features": list(FEATURES), "bundle_digest": logistic().digest}
 
 
@@ -93,7 +96,7 @@ def test_the_protocols_addresses_answer(served: ServerProcess) -> None:
     [
         ("GET", "/v2/models/other", 404),
         ("GET", "/v2/models/withdrawal/versions/4", 404),
-        ("POST", "/v2/models/withdrawal/versions/4/infer", 405),
+        ("POST", "/v2/models/withdrawal/versions/4/infer", 404),
         ("GET", "/favicon.ico", 404),
         ("GET", "/v2/models/withdrawal/infer", 405),
         ("DELETE", "/v2/models/withdrawal", 405),
@@ -163,12 +166,28 @@ def test_a_chunked_body_that_is_too_long_is_refused(tmp_path: Path) -> None:
         _body({"headers": []}, receive, 1000).send(None)
 
 
-def test_binary_tensors_are_refused_with_a_reason(served: ServerProcess) -> None:
+def test_binary_tensors_are_taken_and_given(served: ServerProcess) -> None:
+    x = np.array([[1.0, np.nan, 3.0], [0.5, 2.0, -1.0]])
+    head = json.dumps(
+        {
+            "inputs": [
+                {
+                    "name": "features", "datatype": "FP64", "shape": [2, 3],
+                    "parameters": {"binary_data_size": 48},
+                }
+            ],
+            "parameters": {"binary_data_output": True},
+        }
+    ).encode()  # fmt: skip
     connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=PATIENCE)
-    connection.request("POST", "/v2/models/withdrawal/infer", b"\0" * 24, {"Inference-Header-Content-Length": "0"})
+    headers = {"Inference-Header-Content-Length": str(len(head))}
+    connection.request("POST", "/v2/models/withdrawal/infer", head + x.tobytes(), headers)
     response = connection.getresponse()
-    assert (response.status, "binary" in json.loads(response.read())["error"]) == (400, True)
+    text, split = response.read(), int(response.headers["Inference-Header-Content-Length"])
     connection.close()
+    assert (response.status, response.headers["content-type"]) == (200, "application/octet-stream")
+    assert json.loads(text[:split])["outputs"][0]["parameters"] == {"binary_data_size": 16}
+    np.testing.assert_array_equal(np.frombuffer(text[split:]), logistic().predict(x))
 
 
 def test_the_request_log_has_one_line_per_request_and_nothing_about_a_subject(
@@ -185,6 +204,7 @@ def test_the_request_log_has_one_line_per_request_and_nothing_about_a_subject(
         client.send("POST", path, infer_body([41.625, -7.0625, 3], id="01-701-1015"))
         client.send("POST", path, infer_body([41.625, -7.0625, 3], id=known))
         client.send("POST", path, infer_body(["01-701-1015", 2, 3]))
+        assert wait_until(lambda: server.request_log.read_text().count("\n") == 3)
         text = server.request_log.read_text() + server.output.read_text()
         lines = [json.loads(line) for line in server.request_log.read_text().splitlines()]
     assert [line["status"] for line in lines] == [200, 200, 400]

@@ -1,0 +1,134 @@
+"""From subject ids to the model's inputs: the online store, the study day, and what the policy says of both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trialops.serving.input_policy import WARN, InputPolicy
+from trialops.serving.refusals import Ahead, Incomplete, Refusal, Stale, UnknownSubject
+from trialops.stores.online.reader import OnlineReader, judged
+from trialops.stores.online.spec import NEVER, OnlineRows
+from trialops.stores.online.vector import MatrixPlan, ahead, day_ordinals, event_ordinals, latest_days
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+OK, STALE, INCOMPLETE = "ok", "stale", "incomplete"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Inputs of n rows and what the policy says of each.
+
+    Attributes:
+        x: float64 [n, p] in the model's order, NaN where unknown or expired.
+        days: Study day of each row, int64 [n]; 0 where the subject is unknown.
+        unknown: bool [n], the store does not hold the subject.
+        ahead: bool [n], the store's values are from after the day asked for.
+        stale: bool [n], a view is older than its limit.
+        incomplete: bool [n], too many features have no value.
+        clean: Whether nothing above is true of any row.
+    """
+
+    x: NDArray[np.float64]
+    days: NDArray[np.int64]
+    unknown: NDArray[np.bool_]
+    ahead: NDArray[np.bool_]
+    stale: NDArray[np.bool_]
+    incomplete: NDArray[np.bool_]
+    clean: bool
+
+    def part(self, start: int, stop: int) -> Rows:
+        """Some of the rows."""
+        cut = slice(start, stop)
+        unknown, ahead, stale = self.unknown[cut], self.ahead[cut], self.stale[cut]
+        incomplete = self.incomplete[cut]
+        clean = self.clean or not (unknown | ahead | stale | incomplete).any()
+        return Rows(self.x[cut], self.days[cut], unknown, ahead, stale, incomplete, clean)
+
+
+class OnlineFeatures:
+    """Reads and judges the inputs of one model; safe to use from several threads.
+
+    Args:
+        reader: The online store.
+        features: The model's features in its order.
+        policy: What is predicted on.
+
+    Raises:
+        TrialOpsError: The store's service lacks a feature of the model.
+    """
+
+    def __init__(self, reader: OnlineReader, features: Sequence[str], policy: InputPolicy) -> None:
+        self.reader, self.policy = reader, policy
+        self._spec = reader.spec
+        self._plan = MatrixPlan(self._spec, features)
+        self._expires = any(view.ttl_days is not None for view in self._spec.views)
+        limits = [policy.limit(view.name) for view in self._spec.views]
+        self._limited = np.array([n for n, limit in enumerate(limits) if limit is not None], np.intp)
+        self._limits = np.array([limit for limit in limits if limit is not None], np.int64)
+
+    def rows(self, subjects: Sequence[str], days: NDArray[np.int64] | None) -> Rows:
+        """Inputs of some subjects.
+
+        Args:
+            subjects: Pseudonyms, n of them.
+            days: Study day of each, int64 [n]; 0, or None, for the newest day the store knows of the subject.
+
+        Raises:
+            TrialOpsError: The store cannot be read.
+        """
+        found = self.reader.read(subjects)
+        latest = latest_days(found)
+        asked = latest if days is None else np.where(days == 0, latest, days)
+        unknown = ~found.found
+        counted = np.where(asked == 0, 1, asked)  # ages of unknown subjects are NaN whatever the day
+        if self._expires:
+            found = judged(self._spec, found.values, found.event_us, counted)
+        x = self._plan(found, counted)
+        later = np.asarray(ahead(found, counted).any(axis=1))
+        stale = self._stale(found, counted)
+        empty = np.isnan(x).mean(axis=1) > self.policy.max_missing_share
+        incomplete = empty & found.found
+        clean = not (unknown | later | stale | incomplete).any()
+        return Rows(x, asked, unknown, later, stale, incomplete, clean)
+
+    def _stale(self, found: OnlineRows, asked: NDArray[np.int64]) -> NDArray[np.bool_]:
+        event_us = found.event_us[:, self._limited]
+        age = day_ordinals(asked, len(event_us))[:, None] - event_ordinals(event_us)
+        return np.asarray(((event_us != NEVER) & (age > self._limits)).any(axis=1))
+
+    def refusal(self, rows: Rows) -> Refusal | None:
+        """Why these rows get no prediction, the gravest reason; None when they get one."""
+        if rows.clean:
+            return None
+        if rows.unknown.any():
+            return UnknownSubject(_which(rows.unknown, "not in the online store"))
+        if rows.ahead.any():
+            return Ahead(
+                _which(rows.ahead, "asked about on a day before the newest values of the online store")
+                + "; it holds no older ones"
+            )
+        if rows.stale.any() and self.policy.stale != WARN:
+            return Stale(_which(rows.stale, "older in the online store than the input policy allows"))
+        if rows.incomplete.any() and self.policy.missing != WARN:
+            share = f"more than {self.policy.max_missing_share:.0%} of the features missing"
+            return Incomplete(_which(rows.incomplete, share, "with"))
+        return None
+
+    @staticmethod
+    def status(rows: Rows) -> list[str]:
+        """Status of each row that is predicted: "ok", "stale" or "incomplete"."""
+        if rows.clean:
+            return [OK] * len(rows.x)
+        return np.where(rows.stale, STALE, np.where(rows.incomplete, INCOMPLETE, OK)).tolist()
+
+
+def _which(flags: NDArray[np.bool_], what: str, verb: str = "are") -> str:
+    """How many rows, and where they stand in the request; who they are is not repeated."""
+    first = ", ".join(map(str, np.flatnonzero(flags)[:5].tolist()))
+    return f"{int(flags.sum())} of {len(flags)} subjects {verb} {what} (rows from 0: {first})"
