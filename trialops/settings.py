@@ -35,7 +35,7 @@ class Settings(BaseSettings):
         mlflow_uri: MLflow tracking URI; empty means SQLite below ``home``.
         hipaa_compliance_mode: ``strict`` (Safe Harbor), ``limited`` (date shift under an agreement), or ``off``,
             which is for synthetic data alone.
-        search_backend: ``ray``, or ``inprocess`` where Ray would cost more than the search itself.
+        search_backend: ``ray``, ``inprocess``, or ``auto``: Ray where a cluster is given or the search is long enough.
         ray_address: Ray cluster to join; empty starts a local Ray.
         fhir_token: Bearer token for the server at FHIR_ENDPOINT.
         fhir_ca: PEM file of certificates to trust for it instead of the system's.
@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     objects_url: str = ""
     database_url: str = ""
     mlflow_uri: str = ""
-    search_backend: Literal["ray", "inprocess"] = "ray"
+    search_backend: Literal["auto", "ray", "inprocess"] = "auto"
     ray_address: str = ""
     study: str = "trial"
     actor: str = ""

@@ -6,22 +6,18 @@ Every fit is a function of data, parameters and seed only: one thread, fixed row
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trialops.models.booster import without_ranges
 from trialops.models.calibration import log_loss
-from trialops.models.task import Reader, read_yaml
 
 if TYPE_CHECKING:
     import numpy as np
 
     from trialops.models.split import Folds
 
-SPACE = Path(__file__).parent / "search_space.yaml"
 KINDS = ("logistic", "lightgbm")
 BASELINE_PARAMS: Mapping[str, float] = {"C": 1.0, "l1_ratio": 0.0}
 
@@ -59,81 +55,16 @@ class Score:
         auroc: Mean area under the ROC curve over folds; second opinion, not the objective.
         rounds: Boosting rounds chosen; 0 for logistic.
         out_of_fold: Prediction of each row by the model that did not see its site, shape (n,).
+        curve: Learning curve, mean log loss over folds after each boosting round; empty for logistic.
+        stopped: Round at which the fit was given up; 0 where it was not.
     """
 
     log_loss: float
     auroc: float
     rounds: int
     out_of_fold: np.ndarray
-
-
-def draw(trials: int, seed: int, space: Path = SPACE) -> tuple[list[Candidate], Rounds]:
-    """Draw every configuration of a search before it starts.
-
-    Each family gets its share of the trials. Its first point is the declared one, the others are a scrambled
-    Sobol sequence (Optuna's QMC sampler), which fills a space of a few dimensions more evenly than random
-    draws of the same number.
-
-    Args:
-        trials: Number of configurations, at least 1.
-        seed: Seed of the sequence.
-        space: YAML file of the space.
-
-    Returns:
-        The configurations, numbered, and the limits on boosting rounds.
-
-    Raises:
-        TrialOpsError: The file is missing or malformed.
-    """
-    reader = Reader(read_yaml(space), space)
-    shares = {kind: reader.section(kind).number("share", 0.0, 1.0) for kind in KINDS}
-    limits = reader.section("rounds")
-    rounds = Rounds(limits.whole("most", 1, 100_000), limits.whole("patience", 1, 100_000))
-    counts = {"logistic": round(trials * shares["logistic"] / (sum(shares.values()) or 1.0))}
-    if trials > 1 and shares["logistic"] > 0 and shares["lightgbm"] > 0:
-        counts["logistic"] = min(max(counts["logistic"], 1), trials - 1)
-    counts["lightgbm"] = trials - counts["logistic"]
-    drawn = {kind: _draw_kind(reader.section(kind), counts[kind], seed) for kind in KINDS}
-    # alternate the families, so that a search cut short has tried both
-    queue = sorted((position, kind) for kind in KINDS for position in range(counts[kind]))
-    return [Candidate(n, kind, drawn[kind][position]) for n, (position, kind) in enumerate(queue)], rounds
-
-
-def _draw_kind(reader: Reader, count: int, seed: int) -> list[dict[str, float | int]]:
-    import optuna
-
-    first = dict(reader.get("first", dict))
-    ranges: dict[str, optuna.distributions.BaseDistribution] = {}
-    for name in first:
-        entry = reader.section(name)
-        if "choices" in entry.content:
-            ranges[name] = optuna.distributions.IntDistribution(0, len(entry.get("choices", list)) - 1)
-            continue
-        low, high = entry.get("low", (int, float)), entry.get("high", (int, float))
-        log = bool(entry.content.get("log", False))
-        if not low < high:
-            raise entry.refuse("low", "The low end must lie below the high end.", "Correct the range.")
-        whole = isinstance(low, int) and isinstance(high, int)
-        kind = optuna.distributions.IntDistribution if whole else optuna.distributions.FloatDistribution
-        ranges[name] = kind(low, high, log=log)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = optuna.samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
-        study = optuna.create_study(sampler=sampler)
-        points = [first]
-        # the sampler learns the space from its first finished trial, which it draws at random: not counted
-        for _ in range(count):
-            trial = study.ask(ranges)
-            study.tell(trial, 0.0)
-            if trial.number > 0:
-                points.append({name: _decode(reader, name, value) for name, value in trial.params.items()})
-    return points[:count]
-
-
-def _decode(reader: Reader, name: str, value: float | int) -> float | int:
-    choices = reader.content[name].get("choices")
-    return choices[int(value)] if choices else value
+    curve: tuple[float, ...] = ()
+    stopped: int = 0
 
 
 def usable_features(x: np.ndarray, features: Sequence[str]) -> tuple[list[int], list[str]]:
@@ -243,7 +174,13 @@ def fit_lightgbm(
 
 
 def cross_validate(
-    candidate: Candidate, x: np.ndarray, y: np.ndarray, folds: Folds, rounds: Rounds, seed: int
+    candidate: Candidate,
+    x: np.ndarray,
+    y: np.ndarray,
+    folds: Folds,
+    rounds: Rounds,
+    seed: int,
+    cuts: Sequence[tuple[int, float]] = (),
 ) -> Score:
     """Score a candidate by site-grouped cross-validation.
 
@@ -257,6 +194,7 @@ def cross_validate(
         folds: Folds by site.
         rounds: Limits on boosting rounds.
         seed: Seed of the fits.
+        cuts: (boosting round, loss): the fit is given up when its mean loss at that round is higher.
 
     Returns:
         The score, with the out-of-fold predictions.
@@ -264,27 +202,48 @@ def cross_validate(
     import numpy as np
 
     out = np.empty(len(y), dtype=np.float64)
-    chosen = 0
     parts = [(np.flatnonzero(folds.fold != k), np.flatnonzero(folds.fold == k)) for k in range(folds.count)]
     if candidate.kind == "logistic":
         for rest, part in parts:
             out[part] = predict_logistic(fit_logistic(x[rest], y[rest], candidate.params, seed), x[part])
-    else:
+        return Score(log_loss(y, out), fold_auroc(y, out, folds), 0, out)
+
+    import lightgbm
+
+    watch = _Watch(dict(cuts))
+    result = lightgbm.cv(
+        lightgbm_params(candidate.params, seed),
+        lightgbm.Dataset(x, label=y, free_raw_data=False),
+        num_boost_round=rounds.most,
+        folds=parts,
+        callbacks=[lightgbm.early_stopping(rounds.patience, verbose=False), watch],
+        return_cvbooster=True,
+    )
+    boosters = result["cvbooster"]
+    chosen = max(int(boosters.best_iteration), 1)
+    for (_, part), booster in zip(parts, boosters.boosters, strict=True):
+        out[part] = booster.predict(x[part], num_iteration=chosen, num_threads=1)
+    return Score(log_loss(y, out), fold_auroc(y, out, folds), chosen, out, tuple(watch.curve), watch.stopped)
+
+
+class _Watch:
+    """LightGBM callback: keeps the learning curve, and gives a fit up at a rung where it is too far behind."""
+
+    order = 20  # before early stopping, which would end the round without a word to later callbacks
+
+    def __init__(self, cuts: Mapping[int, float]) -> None:
+        self.curve: list[float] = []
+        self.stopped = 0
+        self._cuts = cuts
+
+    def __call__(self, env: Any) -> None:
         import lightgbm
 
-        result = lightgbm.cv(
-            lightgbm_params(candidate.params, seed),
-            lightgbm.Dataset(x, label=y, free_raw_data=False),
-            num_boost_round=rounds.most,
-            folds=parts,
-            callbacks=[lightgbm.early_stopping(rounds.patience, verbose=False)],
-            return_cvbooster=True,
-        )
-        boosters = result["cvbooster"]
-        chosen = max(int(boosters.best_iteration), 1)
-        for (_, part), booster in zip(parts, boosters.boosters, strict=True):
-            out[part] = booster.predict(x[part], num_iteration=chosen, num_threads=1)
-    return Score(log_loss(y, out), fold_auroc(y, out, folds), chosen, out)
+        self.curve.append(float(env.evaluation_result_list[0][2]))
+        done = len(self.curve)
+        if self.curve[-1] > self._cuts.get(done, float("inf")):
+            self.stopped = done
+            raise lightgbm.callback.EarlyStopException(done - 1, env.evaluation_result_list)
 
 
 def fold_auroc(y: np.ndarray, p: np.ndarray, folds: Folds) -> float:

@@ -84,7 +84,12 @@ class FairnessPolicy:
         return plain(self)
 
 
-def _open(source: str | Path) -> tuple[Reader, str]:
+def open_policy(source: str | Path) -> tuple[Reader, str]:
+    """A policy file's reader, and the digest of its content.
+
+    Args:
+        source: Name of a shipped policy, or path of a YAML file.
+    """
     path = (
         POLICIES / f"{source}.yaml"
         if isinstance(source, str) and re.fullmatch(r"[a-z0-9_-]+", source)
@@ -108,7 +113,7 @@ def load_promotion_policy(source: str | Path = "promotion") -> PromotionPolicy:
     Raises:
         TrialOpsError: The file is missing or a key is missing, unknown or out of range.
     """
-    top, digest = _open(source)
+    top, digest = open_policy(source)
     policy = PromotionPolicy(
         name=top.get("name", str),
         primary_metric=top.choice("primary_metric", ("auroc",)),
@@ -136,7 +141,7 @@ def load_fairness_policy(source: str | Path = "fairness") -> FairnessPolicy:
     Raises:
         TrialOpsError: The file is missing or a key is missing, unknown or out of range.
     """
-    top, digest = _open(source)
+    top, digest = open_policy(source)
     limits = top.section("limits")
     policy = FairnessPolicy(
         name=top.get("name", str),

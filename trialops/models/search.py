@@ -1,16 +1,11 @@
 """Hyperparameter search that gives the same model every time.
 
 A regulated run must be repeatable: from the same data and seed, an inspector must get the same winner,
-whether the search ran on Ray or in process, on one worker or eight, at once or in two halves. Three choices
-make it so:
+whether the search ran on Ray or in process, on one worker or eight, at once or in two halves. A trial's outcome
+depends on its parameters, the data and the seed only; and what is tried next, and which fit is given up, is decided
+between generations of trials, from complete ones (`search_course`). A sampler or scheduler that looks at whichever
+trials have finished by now (Tune's ASHA) would make the winner depend on timing.
 
-* Every configuration is drawn before the first trial starts (`candidates.draw`). A sampler that learns from
-  finished trials would make the next configuration depend on which trial happened to finish first.
-* A trial's outcome depends on its parameters, the data and the seed only.
-* No scheduler compares running trials (ASHA, median stopping): which trial it cuts depends on timing. A trial
-  saves its own effort instead, by early stopping on its cross-validated loss.
-
-The price is that late trials do not profit from early ones, small at 20 trials in a space of six dimensions.
 The objective is the log loss under cross-validation grouped by site: a proper score that rewards calibration
 and, unlike AUROC, changes smoothly in small samples. Equal scores go to the lower trial number.
 """
@@ -30,20 +25,22 @@ from trialops.models.bundle import Bundle
 from trialops.models.calibration import log_loss
 from trialops.models.candidates import (
     BASELINE_PARAMS,
-    SPACE,
     Candidate,
     Score,
     cross_validate,
-    draw,
     fit_lightgbm,
     fit_logistic,
     usable_features,
 )
 from trialops.models.design_matrix import inputs, labels, values
-from trialops.models.discrimination import auroc
+from trialops.models.discrimination import Estimate, auroc
+from trialops.models.internal_external import InternalExternal, internal_external
 from trialops.models.interval import make_interval_table
 from trialops.models.record import plain
-from trialops.models.search_backends import Outcome, Problem, Progress, run_inprocess, run_ray
+from trialops.models.search_backends import Problem, run_inprocess, run_ray, seconds_of_one
+from trialops.models.search_course import Course, Outcome, Progress, as_document
+from trialops.models.search_space import SPACE, Space, load_space
+from trialops.models.selection import loss_difference
 from trialops.models.split import Folds, site_folds
 
 if TYPE_CHECKING:
@@ -52,7 +49,7 @@ if TYPE_CHECKING:
 
     from trialops.models.task import Task
 
-BACKENDS = ("ray", "inprocess")
+BACKENDS = ("auto", "ray", "inprocess")
 _PASSING = ("bundle", "baseline", "backend", "seconds")
 
 
@@ -79,8 +76,12 @@ class SearchResult:
         baseline_log_loss: Same for the prespecified model.
         baseline_auroc: Same for the prespecified model.
         threshold: Decision threshold chosen on out-of-fold predictions.
+        gain: Log loss that the winner saves against the prespecified model, per subject, paired on the same
+            left-out subjects, with an interval that takes sites as the independent units.
         folds: The winner's score on each group of left-out sites.
-        trials: One row per trial: number, kind, log_loss, auroc, rounds and every hyperparameter.
+        sites: The same site by site, summarised over sites.
+        trials: One row per trial: number, kind, log_loss, auroc, rounds, stopped and every hyperparameter.
+        curves: Learning curve of each boosted trial, thinned: number, stopped, curve of (round, log loss).
         bundle: Folder of the winner refitted on all training subjects.
         baseline: Folder of the prespecified model.
         digest: Digest of the winner's bundle.
@@ -96,8 +97,11 @@ class SearchResult:
     baseline_log_loss: float
     baseline_auroc: float
     threshold: float
+    gain: Estimate
     folds: tuple[FoldScore, ...]
+    sites: InternalExternal
     trials: pl.DataFrame
+    curves: tuple[dict[str, Any], ...]
     bundle: Path
     baseline: Path
     digest: str
@@ -117,7 +121,7 @@ def search(
     *,
     trials: int = 20,
     seed: int = 0,
-    backend: str = "ray",
+    backend: str = "auto",
     storage: Path,
     progress: Progress | None = None,
     training: Mapping[str, Any] | None = None,
@@ -133,7 +137,8 @@ def search(
         task: The task.
         trials: Number of configurations.
         seed: Seed of the configurations, folds and fits.
-        backend: "ray" or "inprocess"; the result is the same.
+        backend: "ray", "inprocess", or "auto": Ray where a cluster is given or the trials would take long enough
+            here to pay for it. The result is the same.
         storage: Folder for trial records and bundles. A search that was killed resumes when called again with
             the same data, task, trials, seed and storage.
         progress: Called with a message and the fraction done.
@@ -169,18 +174,17 @@ def search(
         )
     features, x = [task.features[k] for k in keep], x_all[:, keep]
     folds = site_folds(frame, task, seed=seed)
-    candidates, rounds = draw(trials, seed, space)
-    problem = Problem(x, y, folds, tuple(candidates), rounds, seed)
-    home = storage / f"search-{_digest(problem, features)[:16]}"
+    loaded = load_space(space)
+    problem = Problem(x, y, folds, loaded.rounds, seed, loaded.plan.rungs)
+    home = storage / f"search-{_digest(problem, features, trials, loaded)[:16]}"
     if progress:
-        progress(f"searching {trials} configurations ({backend})", 0.0)
-    if backend == "ray":
-        outcomes = run_ray(problem, home, workers=workers, progress=progress, address=ray_address)
-    else:
-        outcomes = run_inprocess(problem, home, workers=workers, progress=progress)
-    best = min(outcomes, key=lambda o: (o.log_loss, o.number))
+        progress(f"searching {trials} configurations", 0.0)
+    course = Course(trials, seed, loaded, home / "trials", progress=progress)
+    backend = _run(problem, course, home, backend, workers, ray_address, loaded.plan.ray_from_seconds)
+    outcomes, candidates = course.outcomes(), course.candidates
+    best = min((o for o in outcomes if not o.stopped), key=lambda o: (o.log_loss, o.number))
     winner = candidates[best.number]
-    score = cross_validate(winner, x, y, folds, rounds, seed)
+    score = cross_validate(winner, x, y, folds, loaded.rounds, seed)
     reference = {
         **(training or {}),
         "rows": len(y),
@@ -191,7 +195,8 @@ def search(
     model = fit_bundle(
         winner, x, y, features, score, task, seed, name=task.name, notes=(*notes, *folds.notes), **common
     )
-    base, base_score = _baseline(x, y, features, folds, task, seed, rounds, common)
+    base, base_score = _baseline(x, y, features, folds, task, seed, loaded.rounds, common)
+    site = values(frame, "site_id")
     if progress:
         progress(f"winner: trial {best.number} ({winner.kind}), log loss {best.log_loss:.4f}", 1.0)
     return SearchResult(
@@ -202,8 +207,11 @@ def search(
         baseline_log_loss=base_score.log_loss,
         baseline_auroc=base_score.auroc,
         threshold=model.threshold,
+        gain=loss_difference(y, base_score.out_of_fold, score.out_of_fold, site),
         folds=_fold_scores(y, score.out_of_fold, folds),
+        sites=internal_external(y, score.out_of_fold, site),
         trials=_trial_table(candidates, outcomes),
+        curves=tuple(as_document(course)),
         bundle=model.save(home / "model"),
         baseline=base.save(home / "baseline"),
         digest=model.digest,
@@ -211,6 +219,27 @@ def search(
         seconds=time.perf_counter() - started,
         notes=(*notes, *folds.notes),
     )
+
+
+def _run(
+    problem: Problem,
+    course: Course,
+    home: Path,
+    backend: str,
+    workers: int,
+    address: str | None,
+    pays_from: float,
+) -> str:
+    """Run the course to its end; returns where."""
+    if backend == "auto" and not address:
+        # Timed on a trial that has to be run anyhow: what a search costs depends on more than its size.
+        left = course.total - course.kept - 1
+        backend = "ray" if seconds_of_one(problem, course) * left / workers > pays_from else "inprocess"
+    if backend == "inprocess":
+        run_inprocess(problem, course, workers=workers)
+        return backend
+    run_ray(problem, course, home / "tune", workers=workers, address=address)
+    return "ray"
 
 
 def fit_bundle(
@@ -344,6 +373,7 @@ def _trial_table(candidates: list[Candidate], outcomes: list[Outcome]) -> pl.Dat
             "log_loss": o.log_loss,
             "auroc": o.auroc,
             "rounds": o.rounds,
+            "stopped": o.stopped,
             **{name: _number(candidates[o.number].params.get(name)) for name in names},
         }
         for o in outcomes
@@ -354,6 +384,7 @@ def _trial_table(candidates: list[Candidate], outcomes: list[Outcome]) -> pl.Dat
         "log_loss": pl.Float64,
         "auroc": pl.Float64,
         "rounds": pl.Int64,
+        "stopped": pl.Int64,
     }
     return pl.DataFrame(rows, schema={**schema, **dict.fromkeys(names, pl.Float64)})
 
@@ -362,16 +393,16 @@ def _number(value: float | int | None) -> float | None:
     return None if value is None else float(value)
 
 
-def _digest(problem: Problem, features: list[str]) -> str:
+def _digest(problem: Problem, features: list[str], trials: int, space: Space) -> str:
     """Identity of a search: what its trials' outcomes depend on, library versions included."""
     from importlib.metadata import version
 
     content = {
         "features": features,
-        "candidates": plain(problem.candidates),
-        "rounds": plain(problem.rounds),
+        "trials": trials,
+        "space": space.digest,
         "seed": problem.seed,
-        "versions": {name: version(name) for name in ("lightgbm", "scikit-learn", "numpy")},
+        "versions": {name: version(name) for name in ("lightgbm", "scikit-learn", "numpy", "optuna")},
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     for array in (problem.x, problem.y, problem.folds.fold):

@@ -1,27 +1,31 @@
-"""Where the trials of a search run: local or cluster Ray, or this process. Both can resume.
+"""Where the trials of a search run: local or cluster Ray, or this process.
 
-A backend gets a list of numbered candidates and returns one row per candidate. It decides nothing: neither
-what is tried nor which wins depends on it.
+A backend takes trials from the course of the search and tells it their outcomes. It decides nothing: neither what
+is tried nor which wins depends on it, and a search begun on one may be finished on the other.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trialops.errors import TrialOpsError
-from trialops.models.candidates import Candidate, Rounds, cross_validate
+from trialops.models.candidates import Rounds, cross_validate
+from trialops.models.search_course import Course, Outcome, Trial
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     import numpy as np
 
     from trialops.models.split import Folds
 
-Progress = Callable[[str, float], None]
+POINTS = 30  # of a learning curve that is kept
 
 #: Read by Ray when it is imported or started: no usage report, no per-trial log files, no `uv run` for its
 #: workers.
@@ -31,171 +35,165 @@ RAY_ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
-    "TUNE_GLOBAL_CHECKPOINT_S": "1",  # snapshot of finished trials: the most a killed search loses
+    "TUNE_GLOBAL_CHECKPOINT_S": "600",  # finished trials are kept by the course, not by Tune's snapshots
 }
 
 
 @dataclass(frozen=True)
 class Problem:
-    """All that a trial's outcome depends on.
+    """All that a trial's outcome depends on, but the trial.
 
     Attributes:
         x: Training matrix of shape (n, p), rows sorted by subject.
         y: Labels of shape (n,).
         folds: Folds by site.
-        candidates: What to try.
         rounds: Limits on boosting rounds.
         seed: Seed of every fit.
+        rungs: Boosting rounds that every learning curve must show.
     """
 
     x: np.ndarray
     y: np.ndarray
     folds: Folds
-    candidates: tuple[Candidate, ...]
     rounds: Rounds
     seed: int
+    rungs: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """Score of one candidate."""
-
-    number: int
-    log_loss: float
-    auroc: float
-    rounds: int
-
-
-def run_trial(number: int, problem: Problem) -> Outcome:
-    """Score one candidate."""
+def run_trial(trial: Trial, problem: Problem) -> Outcome:
+    """Score one configuration."""
     p = problem
-    score = cross_validate(p.candidates[number], p.x, p.y, p.folds, p.rounds, p.seed)
-    return Outcome(number, score.log_loss, score.auroc, score.rounds)
+    score = cross_validate(trial.candidate, p.x, p.y, p.folds, p.rounds, p.seed, trial.cuts)
+    curve = _thinned(score.curve, (*p.rungs, score.rounds))
+    return Outcome(trial.candidate.number, score.log_loss, score.auroc, score.rounds, score.stopped, curve)
 
 
-def run_inprocess(problem: Problem, storage: Path, *, workers: int, progress: Progress | None) -> list[Outcome]:
-    """Run the trials in threads of this process, recorded in an Optuna journal.
+def _thinned(curve: tuple[float, ...], always: tuple[int, ...]) -> tuple[tuple[int, float], ...]:
+    """(round, loss) at evenly spaced rounds, the last one, and those that must be there."""
+    last = len(curve)
+    step = max(1, last // POINTS)
+    rounds = {*range(1, last + 1, step), last, *(r for r in always if r <= last)} - {0}
+    return tuple((r, curve[r - 1]) for r in sorted(rounds))
+
+
+def run_inprocess(problem: Problem, course: Course, *, workers: int) -> None:
+    """Run the course's trials in threads of this process; LightGBM leaves the interpreter lock while it boosts.
 
     Args:
-        problem: What to try on what.
-        storage: Folder of the journal; finished trials found there are not run again.
+        problem: What to try on.
+        course: Hands out trials and takes outcomes.
         workers: Threads.
-        progress: Told after every trial.
-
-    Returns:
-        One outcome per candidate, by number.
     """
-    import optuna
+    from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+
     import sklearn.linear_model  # noqa: F401 -- before the threads: two that import it at once see half a module
-    from optuna.storages.journal import JournalFileBackend
-    from optuna.trial import TrialState
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage.mkdir(parents=True, exist_ok=True)
-    journal = optuna.storages.JournalStorage(JournalFileBackend(str(storage / "optuna.journal")))
-    study = optuna.create_study(study_name="search", storage=journal, load_if_exists=True, direction="minimize")
-    total = len(problem.candidates)
-
-    def numbers(*states: TrialState) -> set[int]:
-        found = study.get_trials(deepcopy=False, states=states)
-        return {
-            int(t.params["number"] if "number" in t.params else t.system_attrs["fixed_params"]["number"]) for t in found
-        }
-
-    waiting, done = numbers(TrialState.WAITING), numbers(TrialState.COMPLETE)
-    for number in sorted(set(range(total)) - done - waiting):
-        study.enqueue_trial({"number": number})
-    finished = len(done)
-
-    def objective(trial: optuna.Trial) -> float:
-        outcome = run_trial(trial.suggest_int("number", 0, total - 1), problem)
-        trial.set_user_attr("auroc", outcome.auroc)
-        trial.set_user_attr("rounds", outcome.rounds)
-        return outcome.log_loss
-
-    def told(_study: optuna.Study, _trial: optuna.trial.FrozenTrial) -> None:
-        nonlocal finished
-        finished += 1
-        if progress:
-            progress(f"trial {finished} of {total}", finished / total)
-
-    if finished < total:
-        study.optimize(objective, n_trials=total - finished, n_jobs=min(workers, total - finished), callbacks=[told])
-    rows = {}
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        number = int(trial.params["number"])
-        rows[number] = Outcome(
-            number, float(trial.value), float(trial.user_attrs["auroc"]), int(trial.user_attrs["rounds"])
-        )
-    return [rows[number] for number in range(total)]
+    running: set[Future[Outcome]] = set()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            while not course.finished:
+                while len(running) < workers and (trial := course.take()):
+                    running.add(pool.submit(run_trial, trial, problem))
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    course.tell(future.result())
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
 
 
-def run_ray(
-    problem: Problem, storage: Path, *, workers: int, progress: Progress | None, address: str | None
-) -> list[Outcome]:
-    """Run the trials as Ray Tune trials.
+def seconds_of_one(problem: Problem, course: Course) -> float:
+    """Run the course's next trial here and say how long it took; 0 where there is none left."""
+    trial = course.take()
+    if trial is None:
+        return 0.0
+    started = time.perf_counter()
+    course.tell(run_trial(trial, problem))
+    return time.perf_counter() - started
+
+
+def run_ray(problem: Problem, course: Course, storage: Path, *, workers: int, address: str | None) -> None:
+    """Run the course's trials as Ray Tune trials, on actors that are used again for the next one.
 
     Args:
-        problem: What to try on what.
-        storage: Folder of the experiment, shared by all nodes on a cluster; an unfinished experiment there is
-            resumed.
+        problem: What to try on.
+        course: Hands out trials and takes outcomes.
+        storage: Folder for what Tune writes while it runs.
         workers: Trials at a time.
-        progress: Told after every trial.
         address: Ray cluster to join; None starts a local one and stops it afterwards.
-
-    Returns:
-        One outcome per candidate, by number.
 
     Raises:
         TrialOpsError: Ray does not start, or a trial failed.
     """
+    if course.finished:
+        return
     with _ray(workers, address):
+        import ray
         from ray import tune
 
-        name = "ray"
+        storage.mkdir(parents=True, exist_ok=True)
         trainable = tune.with_resources(tune.with_parameters(_ray_trial, problem=problem), {"cpu": 1})
-        experiment = str((storage / name).resolve())
-        with _listening(progress, len(problem.candidates)) as resumed:
-            if tune.Tuner.can_restore(experiment):
-                tuner = tune.Tuner.restore(experiment, trainable, resume_unfinished=True, restart_errored=True)
-                resumed(sum("log_loss" in (result.metrics or {}) for result in tuner.get_results()))
-            else:
-                tuner = tune.Tuner(
-                    trainable,
-                    param_space={"number": tune.grid_search(list(range(len(problem.candidates))))},
-                    tune_config=tune.TuneConfig(
-                        metric="log_loss", mode="min", max_concurrent_trials=workers, reuse_actors=True
-                    ),
-                    run_config=tune.RunConfig(
-                        name=name,
-                        storage_path=str(storage.resolve()),
-                        verbose=0,
-                        callbacks=[_listener_class()()],
-                    ),
-                )
-            grid = tuner.fit()
-        if grid.errors:
-            raise TrialOpsError(
-                f"{len(grid.errors)} of {len(problem.candidates)} trials failed: {type(grid.errors[0]).__name__}.",
-                where=experiment,
-                fix="Read error.txt in the trial's folder there and run again: finished trials are kept.",
-            )
-        rows = {int(r.config["number"]): r.metrics for r in grid}
-    missing = sorted(set(range(len(problem.candidates))) - set(rows))
-    if missing:
-        raise TrialOpsError(
-            f"{len(missing)} trials have no result.",
-            where=experiment,
-            fix="Delete this folder and run the search again.",
+        at_once = workers if address is None else max(1, int(ray.cluster_resources().get("CPU", workers)))
+        tuner = tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                metric="log_loss",
+                mode="min",
+                search_alg=_searcher(course),
+                num_samples=course.total - course.kept,
+                max_concurrent_trials=at_once,
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: f"trial-{trial.trial_id}",
+            ),
+            # A name of its own: an earlier attempt that was killed left its folder behind.
+            run_config=tune.RunConfig(
+                name=f"ray-{course.kept:04d}-{os.getpid()}", storage_path=str(storage.resolve()), verbose=0
+            ),
         )
-    return [
-        Outcome(n, float(rows[n]["log_loss"]), float(rows[n]["auroc"]), int(rows[n]["rounds"])) for n in sorted(rows)
-    ]
+        grid = tuner.fit()
+    if grid.errors:
+        raise TrialOpsError(
+            f"{len(grid.errors)} of {course.total} trials failed: {type(grid.errors[0]).__name__}.",
+            where=str(storage),
+            fix="Read error.txt in the trial's folder there and run again: finished trials are kept.",
+        )
+    if not course.finished:
+        raise TrialOpsError(
+            "Ray ended before every trial had a result.",
+            where=str(storage),
+            fix="Run again: finished trials are kept.",
+        )
 
 
-def _ray_trial(config: dict[str, Any], problem: Problem) -> dict[str, float]:
-    outcome = run_trial(int(config["number"]), problem)
-    return {"log_loss": outcome.log_loss, "auroc": outcome.auroc, "rounds": outcome.rounds}
+def _ray_trial(config: dict[str, Any], problem: Problem) -> dict[str, str | float]:
+    outcome = run_trial(Trial.loads(config["trial"]), problem)
+    return {"outcome": outcome.dumps(), "log_loss": outcome.log_loss}
+
+
+def _searcher(course: Course) -> Any:
+    """The course as Tune's search algorithm: it lives in the driver, and so do the records of finished trials."""
+    from ray.tune.search import Searcher
+
+    class Generations(Searcher):
+        """Suggests the trials of the course; waits while a generation is incomplete."""
+
+        def suggest(self, trial_id: str) -> dict[str, Any] | None:
+            trial = course.take()
+            if trial is not None:
+                return {"number": trial.candidate.number, "trial": trial.dumps()}
+            return Searcher.FINISHED if course.finished else None
+
+        def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+            if result and "outcome" in result and not error:
+                course.tell(Outcome.loads(result["outcome"]))
+
+        def save(self, checkpoint_path: str) -> None:
+            """Nothing to save: the course keeps every finished trial itself."""
+
+        def restore(self, checkpoint_path: str) -> None:
+            """Nothing to restore."""
+
+    return Generations(metric="log_loss", mode="min")
 
 
 @contextmanager
@@ -218,49 +216,9 @@ def _ray(workers: int, address: str | None) -> Iterator[None]:
         raise TrialOpsError(
             f"Ray did not start: {type(error).__name__}.",
             where=f"Ray address {address or 'local'}",
-            fix="Check the address and free memory, or search in process: SEARCH_BACKEND=inprocess.",
+            fix="Check the address and free memory, or search in process: TRIALOPS_SEARCH_BACKEND=inprocess.",
         ) from error
     try:
         yield
     finally:
         ray.shutdown()
-
-
-# Tune pickles its callbacks into the experiment: the callback holds nothing and looks its listener up here.
-_listeners: list[Callable[[], None]] = []
-
-
-@contextmanager
-def _listening(progress: Progress | None, total: int) -> Iterator[Callable[[int], None]]:
-    finished = 0
-
-    def resumed(trials: int) -> None:
-        nonlocal finished
-        finished = trials
-
-    def told() -> None:
-        nonlocal finished
-        finished += 1
-        if progress:
-            progress(f"trial {finished} of {total}", min(finished / total, 1.0))
-
-    _listeners.append(told)
-    try:
-        yield resumed
-    finally:
-        _listeners.remove(told)
-
-
-def _listener_class() -> type:
-    from ray import tune
-
-    class TrialFinished(tune.Callback):
-        """Tells the search's listener that a trial is done."""
-
-        def on_trial_complete(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
-            from trialops.models import search_backends  # not a global: that would be pickled
-
-            for told in list(search_backends._listeners):
-                told()
-
-    return TrialFinished

@@ -14,7 +14,7 @@ import pytest
 from trialops.errors import TrialOpsError
 from trialops.models.booster import TextBooster, without_ranges
 from trialops.models.bundle import Bundle
-from trialops.models.candidates import draw, fit_lightgbm, fit_logistic, lightgbm_params, usable_features
+from trialops.models.candidates import fit_lightgbm, fit_logistic, lightgbm_params, usable_features
 from trialops.models.design_matrix import inputs, labels
 from trialops.models.task import Task
 
@@ -207,27 +207,3 @@ def test_useless_features_are_dropped_with_a_note() -> None:
         "c: dropped, constant",
         "d: dropped, constant where known (1 missing)",
     ]
-
-
-def test_configurations_are_drawn_from_the_seed_alone() -> None:
-    one, rounds = draw(20, 4)
-    assert draw(20, 4) == (one, rounds)
-    assert draw(20, 5)[0] != one
-    kinds = [candidate.kind for candidate in one]
-    assert (kinds.count("logistic"), kinds.count("lightgbm")) == (8, 12)
-    assert [candidate.number for candidate in one] == list(range(20))
-    trees = [c.params for c in one if c.kind == "lightgbm"]
-    assert len({tuple(p.items()) for p in trees}) == 12
-    assert all(0.02 <= p["learning_rate"] <= 0.15 and 3 <= p["num_leaves"] <= 15 for p in trees)
-    assert {c.kind for c in draw(2, 0)[0]} == {"logistic", "lightgbm"}
-    assert len(draw(1, 0)[0]) == 1
-
-
-def test_a_bad_space_is_refused(tmp_path: Path) -> None:
-    from trialops.models.candidates import SPACE
-
-    path = tmp_path / "space.yaml"
-    path.write_text(SPACE.read_text().replace("{low: 0.001, high: 10.0, log: true}", "{low: 10.0, high: 1.0}"))
-    with pytest.raises(TrialOpsError) as error:
-        draw(4, 0, path)
-    assert error.value.where.endswith("key logistic.C.low")

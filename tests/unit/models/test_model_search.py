@@ -17,6 +17,7 @@ from trialops.models import search_backends
 from trialops.models.bundle import Bundle
 from trialops.models.evaluation import ClinicalModelEvaluatorOperator
 from trialops.models.search import SearchResult, choose_threshold, search
+from trialops.models.search_course import Outcome, Trial
 from trialops.models.split import split_sites
 from trialops.models.task import Task
 
@@ -94,11 +95,11 @@ def test_a_search_broken_off_resumes_to_the_same_result(
 ) -> None:
     run_trial, ran = search_backends.run_trial, []
 
-    def breaks(number: int, problem: search_backends.Problem) -> search_backends.Outcome:
+    def breaks(trial: Trial, problem: search_backends.Problem) -> Outcome:
         if len(ran) == 3:
             raise KeyboardInterrupt
-        ran.append(number)
-        return run_trial(number, problem)
+        ran.append(trial.candidate.number)
+        return run_trial(trial, problem)
 
     arguments = {"trials": 8, "seed": 3, "backend": "inprocess", "storage": tmp_path, "workers": 1}
     monkeypatch.setattr(search_backends, "run_trial", breaks)
@@ -106,9 +107,9 @@ def test_a_search_broken_off_resumes_to_the_same_result(
         search(parts[0], task, **arguments)
     first = list(ran)
 
-    def counts(number: int, problem: search_backends.Problem) -> search_backends.Outcome:
-        ran.append(number)
-        return run_trial(number, problem)
+    def counts(trial: Trial, problem: search_backends.Problem) -> Outcome:
+        ran.append(trial.candidate.number)
+        return run_trial(trial, problem)
 
     monkeypatch.setattr(search_backends, "run_trial", counts)
     messages: list[str] = []
@@ -179,7 +180,7 @@ def test_ray_finds_the_same_model_and_leaves_nothing_running(
     assert result.digest == found.digest
     assert result.trials.equals(found.trials)
     assert messages.count("trial 8 of 8") == 1
-    # the experiment is complete, so a second call restores it and runs no trial
+    # every trial is on record, so a second call runs none and does not start Ray
     again = search(parts[0], task, backend="ray", progress=lambda m, _: messages.append(m), **arguments)
     assert again.digest == found.digest
     assert messages.count("trial 1 of 8") == 1
