@@ -11,6 +11,8 @@ from typing import Any, Literal
 from trialops.stores.objects import ObjectStore
 
 Severity = Literal["info", "warning", "critical"]
+#: Decisions of a monitoring step that somebody should look at.
+NOTICED = frozenset({"degraded", "miscalibrated", "concept drift", "drift", "retrain"})
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ def of_run(run_id: str, pipeline: str, orchestrator_state: str, records: Sequenc
         severity, title = "critical", f"{pipeline} failed"
     elif any(decision["decision"] in ("fallback", "rollback") for _, decision in decisions):
         severity, title = "warning", f"{pipeline} finished on a fallback"
+    elif noticed := sorted({decision["decision"] for _, decision in decisions} & NOTICED):
+        severity, title = "warning", f"{pipeline} found: {', '.join(noticed)}"
     else:
         title = f"{pipeline} finished"
     return Notification(datetime.now(UTC).isoformat(timespec="seconds"), run_id, pipeline, severity, title, lines)

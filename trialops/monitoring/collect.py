@@ -42,7 +42,10 @@ def collect(run: Step, model: str) -> pl.DataFrame:
     from trialops.serving.prediction_log import read_segments
 
     fresh = read_segments(log_folder(run.settings.home, model))
-    fresh = fresh.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64).over("request_id"))
+    fresh = fresh.with_columns(
+        pl.col("at").dt.cast_time_unit("us"),  # what the lake keeps
+        row=pl.int_range(pl.len(), dtype=pl.Int64).over("request_id"),
+    )
     known = run.read_latest(predictions_table(model))
     together = fresh if known is None else pl.concat([known.select(fresh.columns), fresh], how="vertical_relaxed")
     return together.unique(list(KEY), keep="first", maintain_order=True).sort("at", *KEY, maintain_order=True)

@@ -28,7 +28,6 @@ INSUFFICIENT = "insufficient evidence"
 #: Drop, calibration intercept, calibration slope.
 QUESTIONS = 3
 #: Why a logged prediction is not in the cohort, in the order it is asked.
-FAILED = "the request failed"
 NO_SUBJECT = "no subject known"
 SHADOW = "an answer nobody was shown"
 OTHER_MODEL = "another version of the model"
@@ -44,8 +43,8 @@ class Cohort:
     """Predictions with their outcome.
 
     Attributes:
-        rows: One row per subject, in the order of the predictions: subject_id, site_id (str), at (str), label (Int8),
-            probability (Float64).
+        rows: One row per subject, in the order of the predictions: subject_id, site_id (str), at (datetime), label
+            (Int8), probability (Float64).
         left_out: Reason -> logged predictions left out for it; with `rows` they add up to what was logged.
         waiting: Probabilities of predictions whose outcome is not settled yet, shape (m,).
     """
@@ -141,7 +140,7 @@ def matured_cohort(
     """Join logged predictions with the outcomes that are settled.
 
     Args:
-        predictions: Prediction log: at, request_id, subject_id, study_day, bundle_digest, arm, probability, status.
+        predictions: Prediction log: at, request_id, subject_id, study_day, bundle_digest, arm, probability.
         labels: As `trialops.features.labels.label` gives them.
         task: The prediction task.
         digest: Bundle digest of the model to judge.
@@ -160,16 +159,12 @@ def matured_cohort(
     else:
         known = known.with_columns(left=pl.lit(None, pl.Int64))
     rows = (
-        predictions.select(
-            "at", "request_id", "subject_id", "study_day", "bundle_digest", "arm", "probability", "status"
-        )
+        predictions.select("at", "request_id", "subject_id", "study_day", "bundle_digest", "arm", "probability")
         .sort("at", "request_id", maintain_order=True)
         .join(known, on="subject_id", how="left", maintain_order="left")
     )
     reason = (
-        pl.when((pl.col("status") != 200) | pl.col("probability").is_null())
-        .then(pl.lit(FAILED))
-        .when(pl.col("subject_id").fill_null("") == "")
+        pl.when(pl.col("subject_id").fill_null("") == "")
         .then(pl.lit(NO_SUBJECT))
         .when(pl.col("arm").fill_null("") == "shadow")
         .then(pl.lit(SHADOW))

@@ -20,7 +20,7 @@ def table_digest(table: pa.Table) -> str:
     """SHA-256 of a table's content.
 
     Args:
-        table: Any Arrow table of fixed-width, boolean, string or binary columns.
+        table: Any Arrow table of fixed-width, boolean, string or binary columns, or lists of fixed-width values.
 
     Returns:
         64 hexadecimal digits. Depends on column order and row order; not on chunking or encoding.
@@ -38,6 +38,9 @@ def table_digest(table: pa.Table) -> str:
             column, kind = column.cast(pa.large_binary()), pa.large_binary()
         elif pa.types.is_boolean(kind):
             column = column.cast(pa.uint8())
+        elif pa.types.is_list(kind):
+            kind = pa.large_list(pa.field("item", kind.value_type))
+            column = column.cast(kind)
         total.update(f"{field.name}\0{kind}\0{table.num_rows}\0".encode())
         for start in range(0, table.num_rows, BLOCK_ROWS):
             _update(total, column.slice(start, BLOCK_ROWS).combine_chunks(), kind)
@@ -64,6 +67,10 @@ def _update(total: hashlib._Hash, block: pa.Array, kind: pa.DataType) -> None:
                 total.update(memoryview(data)[int(offsets[0]) : int(offsets[-1])])
     elif pa.types.is_null(kind):
         return
+    elif pa.types.is_large_list(kind):
+        lengths = pc.fill_null(pc.list_value_length(block), 0).to_numpy(zero_copy_only=False)
+        total.update(np.ascontiguousarray(lengths, dtype="<i8").tobytes())
+        _update(total, block.drop_null().flatten(), kind.value_type)
     else:
         width = kind.bit_width // 8
         dense = block.drop_null()

@@ -33,7 +33,6 @@ LOG = {
     "bundle_digest": pl.String,
     "arm": pl.String,
     "probability": pl.Float64,
-    "status": pl.Int64,
 }
 
 
@@ -53,18 +52,17 @@ def test_every_logged_prediction_is_accounted_for(task: Task) -> None:
     )
     log = pl.DataFrame(
         [
-            ("t3", "r3", "a", 28, "now", "stable", 0.9, 200),  # the second one of a
-            ("t1", "r1", "a", 29, "now", "candidate", 0.8, 200),
-            ("t2", "r2", "b", 28, "now", "", 0.2, 200),
-            ("t4", "r4", "b", 43, "now", "", 0.3, 200),  # too late
-            ("t5", "r5", "b", 27, "now", "", 0.3, 200),  # before the landmark
-            ("t6", "r6", "c", 28, "now", "", 0.4, 200),  # not settled
-            ("t7", "r7", "d", 35, "now", "", 0.5, 200),  # had left before
-            ("t8", "r8", "e", 28, "before", "", 0.5, 200),
-            ("t9", "r9", "e", 28, "now", "shadow", 0.5, 200),
-            ("u1", "s1", "x", 28, "now", "", 0.5, 200),
-            ("u2", "s2", "", None, "now", "", 0.5, 200),
-            ("u3", "s3", "e", 28, "now", "", None, 500),
+            ("t3", "r3", "a", 28, "now", "stable", 0.9),  # the second one of a
+            ("t1", "r1", "a", 29, "now", "candidate", 0.8),
+            ("t2", "r2", "b", 28, "now", "", 0.2),
+            ("t4", "r4", "b", 43, "now", "", 0.3),  # too late
+            ("t5", "r5", "b", 27, "now", "", 0.3),  # before the landmark
+            ("t6", "r6", "c", 28, "now", "", 0.4),  # not settled
+            ("t7", "r7", "d", 35, "now", "", 0.5),  # had left before
+            ("t8", "r8", "e", 28, "before", "", 0.5),
+            ("t9", "r9", "e", 28, "now", "shadow", 0.5),
+            ("u1", "s1", "x", 28, "now", "", 0.5),
+            ("u2", "s2", "", None, "now", "", 0.5),
         ],
         schema=LOG,
         orient="row",
@@ -81,7 +79,6 @@ def test_every_logged_prediction_is_accounted_for(task: Task) -> None:
         performance.SHADOW: 1,
         performance.NOT_IN_TRIAL: 1,
         performance.NO_SUBJECT: 1,
-        performance.FAILED: 1,
     }
     assert sum(found.left_out.values()) + found.rows.height == log.height
     assert found.waiting.tolist() == [0.4]

@@ -136,13 +136,17 @@ def test_removed_manifest_is_noticed(lake: Lake) -> None:
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.one_of(st.none(), st.integers(-9, 9)), st.one_of(st.none(), st.text(max_size=4))),
+        st.tuples(
+            st.one_of(st.none(), st.integers(-9, 9)),
+            st.one_of(st.none(), st.text(max_size=4)),
+            st.one_of(st.none(), st.lists(st.one_of(st.none(), st.floats(-9, 9)), max_size=3)),
+        ),
         max_size=30,
     ),
     st.integers(1, 7),
 )
-def test_digest_depends_on_content_not_on_chunks(rows: list[tuple[int | None, str | None]], size: int) -> None:
-    whole = pl.DataFrame(rows, schema={"a": pl.Int32, "b": pl.String}, orient="row")
+def test_digest_depends_on_content_not_on_chunks(rows: list[tuple], size: int) -> None:
+    whole = pl.DataFrame(rows, schema={"a": pl.Int32, "b": pl.String, "c": pl.List(pl.Float64)}, orient="row")
     parts = [whole.slice(i, size) for i in range(0, whole.height, size)] or [whole]
     pieced = pl.concat(parts, rechunk=False)
     assert table_digest(whole.to_arrow()) == table_digest(pieced.to_arrow())
@@ -158,6 +162,9 @@ def test_digest_depends_on_content_not_on_chunks(rows: list[tuple[int | None, st
         ({"a": [0, None]}, {"a": [None, 0]}),
         ({"a": [1]}, {"b": [1]}),
         ({"a": [1]}, {"a": [1.0]}),
+        ({"a": [[1.0, 2.0], [3.0]]}, {"a": [[1.0], [2.0, 3.0]]}),
+        ({"a": [[1.0], [], None]}, {"a": [[1.0], None, []]}),
+        ({"a": [[None, 1.0]]}, {"a": [[1.0, None]]}),
     ],
 )
 def test_digest_tells_apart(one: dict[str, list], two: dict[str, list]) -> None:
