@@ -173,6 +173,8 @@ class Application:
                 self.failed(request_id, error)
             request_id = request_id or str(uuid.uuid4())
             headers.append((b"x-request-id", request_id.encode()))
+            if not self.ready and (b"connection", b"close") not in headers:
+                headers.append((b"connection", b"close"))  # leaving: the caller's next request goes elsewhere
             self.done(request_id, status, started, prediction)
             await _answer(send, status, answer, *headers, kind=kind)
         finally:
