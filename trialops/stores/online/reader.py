@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from trialops.errors import TrialOpsError
 from trialops.stores.online.layout import Entity
 from trialops.stores.online.spec import NEVER, FeatureServiceSpec, OnlineRows
-from trialops.stores.online.vector import day_ordinals, event_ordinals
+from trialops.stores.online.vector import day_ordinals, day_start_us
 
 if TYPE_CHECKING:
     import numpy as np
@@ -128,15 +128,13 @@ def judged(
     """
     import numpy as np
 
+    known = event_us != NEVER
     expired = np.zeros(event_us.shape, bool)
-    if study_day is not None:
+    if study_day is not None and spec.expiring:
         asked = day_ordinals(study_day, len(event_us))
-        column = 0
-        for number, view in enumerate(spec.views):
-            if view.ttl_days is not None:
-                known = event_us[:, number] != NEVER
-                old = asked - event_ordinals(event_us[:, number]) > view.ttl_days
-                expired[:, number] = known & old
-                values[expired[:, number], column : column + len(view.columns)] = np.nan
-            column += len(view.columns)
-    return OnlineRows(values, event_us, (event_us != NEVER).any(axis=1), expired)
+        for number, columns, days in spec.expiring:
+            old = known[:, number] & (event_us[:, number] < day_start_us(asked - days))
+            if old.any():
+                expired[:, number] = old
+                values[old, columns] = np.nan
+    return OnlineRows(values, event_us, known.any(axis=1), expired)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +77,9 @@ class RedisReader(OnlineReader):
     def __init__(self, url: str, spec: FeatureServiceSpec, seconds: float = 5.0) -> None:
         super().__init__(spec)
         self._pool = connection_pool(url, seconds)
+        # redis-py's own pool looks at the socket and keeps statistics at each use; that is a fifth of a short read.
+        self._idle: deque[Any] = deque()
+        self._process = os.getpid()
         fields = [layout.redis_field(view.name, column) for view in spec.views for column in view.columns]
         fields += [layout.redis_time_field(view.name) for view in spec.views]
         self._head = b"*%d\r\n%b" % (2 + len(fields), packed(b"HMGET"))
@@ -86,28 +91,36 @@ class RedisReader(OnlineReader):
         return b"".join([b"%b$%d\r\n%b\r\n%b" % (head, len(key), key, tail) for key in keys])
 
     def _ask(self, request: bytes, answers: int) -> list[list[bytes | None]]:
-        """Send requests and read their answers; tried again once, which a read allows."""
+        """Send requests and read their answers; tried again once over a new connection, which a read allows."""
         import redis
 
-        for last in (False, True):
-            try:
-                connection = self._pool.get_connection()
+        connection = self._taken()
+        try:
+            for last in (False, True):
                 try:
                     connection.send_packed_command((request,), check_health=False)
-                    # An error among the answers leaves the others unread: read_response then drops the connection.
-                    read = connection.read_response
-                    return [read(disable_decoding=True) for _ in range(answers)]
-                except redis.ResponseError:
+                    return [connection.read_response(disable_decoding=True) for _ in range(answers)]
+                except (redis.ConnectionError, redis.TimeoutError) as error:
                     connection.disconnect()
-                    raise
-                finally:
-                    self._pool.release(connection)
-            except (redis.ConnectionError, redis.TimeoutError) as error:
-                if last or isinstance(error, redis.AuthenticationError):
-                    raise unreachable(error) from None
-            except redis.RedisError as error:
+                    if last or isinstance(error, redis.AuthenticationError):
+                        raise unreachable(error) from None
+        except BaseException as error:
+            connection.disconnect()  # answers may be left on it that belong to nobody
+            if isinstance(error, redis.RedisError):
                 raise unreachable(error) from None
+            raise
+        finally:
+            self._idle.append(connection)
         raise AssertionError
+
+    def _taken(self) -> Any:
+        """A connection nobody else uses, connected or not; never one of the process this one was forked from."""
+        if self._process != os.getpid():
+            self._idle, self._process = deque(), os.getpid()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._pool.make_connection()
 
     def _fetch(self, subjects: Sequence[layout.Entity]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         import numpy as np
@@ -131,5 +144,6 @@ class RedisReader(OnlineReader):
         self._ask(self._request([("",) * len(self.spec.join_keys) if len(self.spec.join_keys) > 1 else ""]), 1)
 
     def close(self) -> None:
-        """Close the connections."""
-        self._pool.disconnect()
+        """Close the connections that are not in use."""
+        while self._idle:
+            self._idle.pop().disconnect()

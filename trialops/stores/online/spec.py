@@ -64,6 +64,16 @@ class FeatureServiceSpec:
         return tuple(column for view in self.views for column in view.columns)
 
     @cached_property
+    def expiring(self) -> tuple[tuple[int, slice, int], ...]:
+        """Views whose values expire: number of the view, its columns' places, days they count."""
+        ends = [sum(len(view.columns) for view in self.views[: number + 1]) for number in range(len(self.views))]
+        return tuple(
+            (number, slice(end - len(view.columns), end), view.ttl_days)
+            for number, (view, end) in enumerate(zip(self.views, ends, strict=True))
+            if view.ttl_days is not None
+        )
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over everything in the specification."""
         return hashlib.sha256(json.dumps(self._plain(), sort_keys=True).encode()).hexdigest()

@@ -22,6 +22,11 @@ def event_ordinals(event_us: NDArray[np.int64]) -> NDArray[np.int64]:
     return (event_us - _DAY_ONE_US) // _DAY_US
 
 
+def day_start_us(ordinals: NDArray[np.int64] | int) -> NDArray[np.int64] | int:
+    """Microseconds since 1970 UTC at which days begin."""
+    return ordinals * _DAY_US + _DAY_ONE_US
+
+
 def day_ordinals(study_day: int | NDArray[np.int64], n: int) -> NDArray[np.int64]:
     """Ordinals of study days, one for all or int64 [n], as int64 [n].
 
@@ -35,13 +40,14 @@ def day_ordinals(study_day: int | NDArray[np.int64], n: int) -> NDArray[np.int64
         raise TrialOpsError(
             f"There are {n} subjects but {days.size} study days.", where="study_day", fix="Give one day per subject."
         )
-    if (days == 0).any():
+    if not days.all():
         raise TrialOpsError(
             "Study day 0 does not exist.",
             where="study_day",
             fix="Use day 1 for the reference start, -1 for the day before.",
         )
-    return np.broadcast_to(np.where(days > 0, days - 1, days), (n,))
+    ordinals = days - (days > 0)
+    return ordinals if days.ndim else np.full(n, ordinals)
 
 
 def latest_days(rows: OnlineRows) -> NDArray[np.int64]:
