@@ -1,4 +1,7 @@
-"""Judging a canary step: recorded samples and a policy in, checks out. Pure functions, no clock, no network.
+"""Judging a rollout step: recorded samples and a policy in, checks out. Pure functions, no clock, no network.
+
+Errors and outcomes are judged over the whole rollout so far by tests that may be looked at at any time; latency,
+parity and distribution are judged within the step, against limits.
 
 Sources: Wilson, E. B. (1927), Probable inference, the law of succession, and statistical inference, JASA
 22:209-212 (interval for a proportion); Siddiqi, N. (2006), Credit Risk Scorecards (population stability
@@ -8,7 +11,6 @@ index).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +18,7 @@ import numpy as np
 from trialops.models.calibration import log_losses
 from trialops.models.discrimination import wilson
 from trialops.serving.policy import CHECKS
+from trialops.serving.sequential import error_evidence, lower_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,7 +40,7 @@ class Arm:
         ok: bool [m], whether a valid answer with status 200 came.
         seconds: float64 [m], latency.
         probability: float64 [m], the answer; NaN where not ok.
-        offline: float64 [m], the same bundle's prediction made offline.
+        offline: float64 [m], the same bundle's prediction made offline; NaN where it is not known.
         same_bundle: bool [m], whether the answer named the expected bundle digest.
     """
 
@@ -66,7 +69,8 @@ class Samples:
         percent: Share of traffic the candidate answered.
         candidate: The candidate's answers.
         stable: The stable model's answers; None where there is no stable model yet.
-        reference: float64 [N], the stable model's offline prediction for every row of the replay, or None.
+        reference: float64 [N], the stable model's prediction for every row; NaN where it is not known; None
+            without a stable model.
         labels: float64 [N], outcome of every row (0, 1, NaN when unknown), or None.
     """
 
@@ -130,27 +134,40 @@ def stability_index(expected: NDArray[np.float64], actual: NDArray[np.float64], 
     return float(((a - e) * np.log(a / e)).sum())
 
 
-def analyse(samples: Samples, policy: CanaryPolicy) -> tuple[Check, ...]:
+def analyse(samples: Samples, policy: CanaryPolicy, before: Sequence[Samples] = ()) -> tuple[Check, ...]:
     """Judge one step.
 
     Args:
         samples: The step's recorded answers.
         policy: Limits.
+        before: Those of the steps and attempts before, oldest first, over the same rows.
 
     Returns:
         One check per entry of policy.CHECKS, in that order.
     """
-    by_name: dict[str, Callable[[Samples, CanaryPolicy], Check]] = {
-        "error_rate": _error_rate,
+    within: dict[str, Callable[[Samples, CanaryPolicy], Check]] = {
         "bundle_digest": _bundle_digest,
         "parity": _parity,
         "probability_range": _probability_range,
         "latency_p50": lambda s, p: _latency(s, "latency_p50", 0.50, p.latency_p50),
         "latency_p99": lambda s, p: _latency(s, "latency_p99", 0.99, p.latency_p99),
         "distribution": _distribution,
-        "log_loss": _log_loss,
     }
-    return tuple(by_name[name](samples, policy) for name in CHECKS)
+    so_far = {check.name: check for check in harm(samples, policy, before)}
+    return tuple(so_far.get(name) or within[name](samples, policy) for name in CHECKS)
+
+
+def harm(samples: Samples, policy: CanaryPolicy, before: Sequence[Samples] = ()) -> tuple[Check, ...]:
+    """The sequential tests alone, which may be looked at in the middle of a step.
+
+    Args:
+        samples: As for `analyse`.
+        policy: As for `analyse`.
+        before: As for `analyse`.
+    """
+    steps = [*before, samples]
+    rows = _outcomes(steps)
+    return (_error_rate(steps, policy), _log_loss(samples, rows, policy), _calibration(samples, rows, policy))
 
 
 def analyse_run(steps: Sequence[Samples], checks: Sequence[Check], policy: CanaryPolicy) -> tuple[Check, ...]:
@@ -187,19 +204,20 @@ def analyse_run(steps: Sequence[Samples], checks: Sequence[Check], policy: Canar
     return tuple(out)
 
 
-def _error_rate(samples: Samples, policy: CanaryPolicy) -> Check:
-    arm, stable = samples.candidate, samples.stable
-    n = len(arm.ok)
-    low, _ = bounds(arm.errors, n, policy.confidence)
+def _error_rate(steps: Sequence[Samples], policy: CanaryPolicy) -> Check:
+    n, errors = sum(len(s.candidate.ok) for s in steps), sum(s.candidate.errors for s in steps)
+    stable = [s.stable for s in steps if s.stable is not None]
+    stable_n = sum(len(arm.ok) for arm in stable)
+    evidence, needed = float(error_evidence(errors, n, policy.error_rate_max)), 1.0 / policy.alpha["error_rate"]
     return Check(
-        samples.percent,
+        steps[-1].percent,
         "error_rate",
-        stable.errors / len(stable.ok) if stable is not None and len(stable.ok) else None,
-        arm.errors / n if n else None,
+        sum(arm.errors for arm in stable) / stable_n if stable_n else None,
+        errors / n if n else None,
         policy.error_rate_max,
-        low <= policy.error_rate_max if n else None,
+        evidence < needed if n else None,
         n,
-        f"lower bound {low:.4g}" if n else "no requests",
+        f"evidence {evidence:.3g} of {needed:.3g} that it is above the limit" if n else "no requests",
     )
 
 
@@ -223,11 +241,20 @@ def _bundle_digest(samples: Samples, policy: CanaryPolicy) -> Check:
 
 def _parity(samples: Samples, policy: CanaryPolicy) -> Check:
     def difference(arm: Arm) -> float:
+        known = _comparable(arm)
         with np.errstate(invalid="ignore"):  # infinity less infinity is no agreement either
-            gap = np.abs(arm.probability[arm.ok] - arm.offline[arm.ok])
-        return float(np.where(np.isnan(gap), np.inf, gap).max())
+            gap = np.abs(arm.probability[known] - arm.offline[known])
+        return float(np.where(np.isnan(gap), np.inf, gap).max(initial=0.0))
 
-    return _exact(samples, "parity", policy.parity_max_difference, difference)
+    limit, arm = policy.parity_max_difference, samples.candidate
+    if arm.ok.any() and not _comparable(arm).any():
+        return Check(samples.percent, "parity", None, None, limit, None, 0, "no offline predictions to compare with")
+    return _exact(samples, "parity", limit, difference)
+
+
+def _comparable(arm: Arm) -> NDArray[np.bool_]:
+    """Answers with an offline prediction beside them; one that is no number has to be explained in any case."""
+    return arm.ok & ~(np.isnan(arm.offline) & np.isfinite(arm.probability))
 
 
 def _probability_range(samples: Samples, policy: CanaryPolicy) -> Check:
@@ -250,18 +277,24 @@ def _latency(samples: Samples, name: str, q: float, limit: LatencyLimit) -> Chec
     return Check(samples.percent, name, base, candidate, allowed, candidate <= allowed, n, "seconds")
 
 
-def _distinct(arm: Arm) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Rows with a usable answer, once each: a row asked twice is not two rows of evidence."""
-    usable = arm.ok & (arm.probability >= 0) & (arm.probability <= 1)
-    row, first = np.unique(arm.row[usable], return_index=True)
-    return row, arm.probability[usable][first]
+def _distinct(arms: Sequence[Arm]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Rows with a usable answer, in the order they came; a row asked twice is not two rows of evidence."""
+    row = np.concatenate([arm.row for arm in arms])
+    probability = np.concatenate([arm.probability for arm in arms])
+    ok = np.concatenate([arm.ok for arm in arms])
+    usable = ok & (probability >= 0) & (probability <= 1)
+    row, probability = row[usable], probability[usable]
+    first = np.sort(np.unique(row, return_index=True)[1])
+    return row[first], probability[first]
 
 
 def _distribution(samples: Samples, policy: CanaryPolicy) -> Check:
-    row, probability = _distinct(samples.candidate)
+    row, probability = _distinct([samples.candidate])
     limit, name = policy.distribution_max_psi, "distribution"
     if samples.reference is None:
         return Check(samples.percent, name, None, None, limit, None, len(row), "no stable model")
+    known = ~np.isnan(samples.reference[row])
+    row, probability = row[known], probability[known]
     if len(row) < policy.distribution_min_rows:
         note = f"{len(row)} distinct rows; {policy.distribution_min_rows} are needed"
         return Check(samples.percent, name, 0.0, None, limit, None, len(row), note)
@@ -269,37 +302,44 @@ def _distribution(samples: Samples, policy: CanaryPolicy) -> Check:
     return Check(samples.percent, name, 0.0, psi, limit, psi <= limit, len(row), "population stability index")
 
 
-def _log_loss(samples: Samples, policy: CanaryPolicy) -> Check:
-    row, probability = _distinct(samples.candidate)
-    limit, name = policy.log_loss_max_increase, "log_loss"
+def _outcomes(steps: Sequence[Samples]) -> NDArray[np.float64]:
+    """Rows so far whose outcome and both predictions are known: float64 [n, 3] of outcome, candidate and stable."""
+    last = steps[-1]
+    if last.labels is None or last.reference is None:
+        return np.empty((0, 3))
+    row, probability = _distinct([s.candidate for s in steps])
+    table = np.column_stack([last.labels[row], probability, last.reference[row]])
+    return table[~np.isnan(table).any(axis=1)]
+
+
+def _unjudged(samples: Samples, name: str, limit: float, n: int, needed: int) -> Check:
     if samples.labels is None or samples.reference is None:
-        missing = "labels" if samples.labels is None else "stable model"
-        return Check(samples.percent, name, None, None, limit, None, 0, f"no {missing}")
-    known = ~np.isnan(samples.labels[row])
-    row, probability = row[known], probability[known]
-    n = len(row)
-    if n < max(2, policy.log_loss_min_rows):
-        return Check(
-            samples.percent,
-            name,
-            None,
-            None,
-            limit,
-            None,
-            n,
-            f"{n} labelled rows; {policy.log_loss_min_rows} are needed",
-        )
-    candidate, stable = (log_losses(samples.labels[row], p) for p in (probability, samples.reference[row]))
-    increase = candidate - stable
-    z = NormalDist().inv_cdf(policy.confidence)
-    low = float(increase.mean() - z * increase.std(ddof=1) / np.sqrt(n))
-    return Check(
-        samples.percent,
-        name,
-        float(stable.mean()),
-        float(candidate.mean()),
-        limit,
-        low <= limit,
-        n,
-        f"increase {increase.mean():.4g}, lower bound {low:.4g}, must not exceed the limit",
-    )
+        note = "no labels" if samples.labels is None else "no stable model"
+    else:
+        note = f"{n} labelled rows; {needed} are needed"
+    return Check(samples.percent, name, None, None, limit, None, n, note)
+
+
+def _log_loss(samples: Samples, rows: NDArray[np.float64], policy: CanaryPolicy) -> Check:
+    limit, name, n, needed = policy.log_loss_max_increase, "log_loss", len(rows), max(2, policy.log_loss_min_rows)
+    if n < needed:
+        return _unjudged(samples, name, limit, n, needed)
+    candidate, stable = (log_losses(rows[:, 0], rows[:, k]) for k in (1, 2))
+    increase, planned = candidate - stable, policy.requests_per_step
+    low = float(lower_bounds(increase, policy.alpha[name], planned, least=needed)[-1])
+    note = f"increase {increase.mean():.4g}, lower bound {low:.4g}, must not exceed the limit"
+    return Check(samples.percent, name, float(stable.mean()), float(candidate.mean()), limit, low <= limit, n, note)
+
+
+def _calibration(samples: Samples, rows: NDArray[np.float64], policy: CanaryPolicy) -> Check:
+    limit, name, n, needed = policy.calibration_max_gap, "calibration", len(rows), max(2, policy.calibration_min_rows)
+    if n < needed:
+        return _unjudged(samples, name, limit, n, needed)
+    candidate, stable = (rows[:, k] - rows[:, 0] for k in (1, 2))
+    half, planned = policy.alpha[name] / 2, policy.requests_per_step  # too high and too low are two tests
+    low = max(float(lower_bounds(sign * candidate, half, planned, least=needed)[-1]) for sign in (1, -1))
+    gaps = abs(float(stable.mean())), abs(float(candidate.mean()))
+    # Where the population has changed, both models are off, and going back would help nobody.
+    passed = low <= limit or gaps[1] <= gaps[0]
+    note = f"mean prediction less outcome rate {candidate.mean():.4g}, lower bound of its size {low:.4g}"
+    return Check(samples.percent, name, *gaps, limit, passed, n, note)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,10 @@ CHECKS = (
     "latency_p99",
     "distribution",
     "log_loss",
+    "calibration",
 )
+SEQUENTIAL = ("error_rate", "log_loss", "calibration")
+"""Checks over the whole rollout so far, valid at every look; they end a rollout at once."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,14 @@ class CanaryPolicy:
     """Steps and limits of a canary; the fields are explained in policies/canary.yaml."""
 
     steps_percent: tuple[int, ...]
+    mirror: bool
     requests_per_step: int
+    look_every: int
     request_timeout_seconds: float
+    candidate_timeout_seconds: float
     max_consecutive_failures: int
     confidence: float
+    alpha: Mapping[str, float]
     error_rate_max: float
     latency_attempts: int
     latency_p50: LatencyLimit
@@ -57,6 +65,8 @@ class CanaryPolicy:
     distribution_min_rows: int
     log_loss_max_increase: float
     log_loss_min_rows: int
+    calibration_max_gap: float
+    calibration_min_rows: int
     required: tuple[str, ...]
     digest: str
 
@@ -74,12 +84,17 @@ class CanaryPolicy:
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         try:
             latency, distribution, log_loss = content["latency"], content["distribution"], content["log_loss"]
+            calibration = content["calibration"]
             policy = cls(
                 steps_percent=tuple(content["steps_percent"]),
+                mirror=bool(content["mirror"]),
                 requests_per_step=int(content["requests_per_step"]),
+                look_every=int(content["look_every"]),
                 request_timeout_seconds=float(content["request_timeout_seconds"]),
+                candidate_timeout_seconds=float(content["candidate_timeout_seconds"]),
                 max_consecutive_failures=int(content["max_consecutive_failures"]),
                 confidence=float(content["confidence"]),
+                alpha={name: float(content["alpha"][name]) for name in SEQUENTIAL},
                 error_rate_max=float(content["error_rate"]["max"]),
                 latency_attempts=int(latency["attempts"]),
                 latency_p50=LatencyLimit(**latency["p50"]),
@@ -90,6 +105,8 @@ class CanaryPolicy:
                 distribution_min_rows=int(distribution["min_rows"]),
                 log_loss_max_increase=float(log_loss["max_increase"]),
                 log_loss_min_rows=int(log_loss["min_rows"]),
+                calibration_max_gap=float(calibration["max_gap"]),
+                calibration_min_rows=int(calibration["min_rows"]),
                 required=tuple(content["required"]),
                 digest=hashlib.sha256(text.encode()).hexdigest(),
             )
@@ -108,8 +125,10 @@ class CanaryPolicy:
         steps, edges = self.steps_percent, self.distribution_edges
         if not steps or list(steps) != sorted(set(steps)) or steps[0] < 0 or steps[-1] != 100:
             return "steps_percent must rise and end at 100"
-        if self.requests_per_step < 1 or self.latency_attempts < 1 or self.max_consecutive_failures < 1:
-            return "requests_per_step, latency.attempts and max_consecutive_failures must be at least 1"
+        if min(self.requests_per_step, self.look_every, self.latency_attempts, self.max_consecutive_failures) < 1:
+            return "requests_per_step, look_every, latency.attempts and max_consecutive_failures must be at least 1"
+        if not all(0 < alpha < 0.5 for alpha in self.alpha.values()) or not 0 < self.error_rate_max < 1:
+            return "alpha must be between 0 and 0.5, error_rate.max between 0 and 1"
         if not 0.5 < self.confidence < 1:
             return "confidence must be between 0.5 and 1"
         if list(edges) != sorted(set(edges)) or edges[0] > 0 or edges[-1] < 1:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +91,21 @@ def asked(body: bytes) -> Asked | None:
             hashed.update(item.name.encode() + b"\0" + bytes(item.data) + b"\0")
         unit = hashed.hexdigest()[:16]
     return Asked(_uuid(request.id), unit)
+
+
+def narrowed(body: bytes, features: Sequence[str]) -> bytes:
+    """A request without the feature tensors a model does not take; unchanged where it has none too many.
+
+    Args:
+        body: A request that `asked` could read.
+        features: What the model takes.
+    """
+    names = [tensor.name for tensor in _REQUEST.decode(body).inputs]
+    if not features or len(names) <= len(features) or not set(features) <= set(names):
+        return body
+    document = json.loads(body)
+    document["inputs"] = [tensor for tensor in document["inputs"] if tensor["name"] in features]
+    return json.dumps(document).encode()
 
 
 def answered(body: bytes) -> Answered | None:

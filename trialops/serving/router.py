@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from trialops.errors import TrialOpsError
 from trialops.serving.call_log import CallLog, Exposures
 from trialops.serving.route_metrics import RouteMetrics
-from trialops.serving.route_request import Asked, answered, asked
+from trialops.serving.route_request import Asked, answered, asked, narrowed
 from trialops.serving.routing import CANDIDATE, STABLE, Backend, Routing, assign, read_routing
 from trialops.serving.upstream import HOP_BY_HOP, Reply, Unreachable, Upstream
 
@@ -63,7 +63,7 @@ class Router:
         self._seen: tuple[int, int] = (0, 0)
         self._routing = read_routing(routing_file)
         self._upstreams: dict[tuple[str, int], Upstream] = {}
-        self._calls, self._exposures = calls, exposures
+        self.calls, self._exposures = calls, exposures
         self._metrics = RouteMetrics()
         self._failures = 0
         self._mirrors: set[asyncio.Task[None]] = set()
@@ -87,7 +87,7 @@ class Router:
             elif scope["method"] == "POST" and path.endswith("/infer"):
                 await self._infer(scope, body, send, routing)
             else:
-                await self._pass(scope, body, send, self._pinned(path, routing) or _first(routing))
+                await self._pass(scope, body, send, self._pinned(path, routing) or routing.stable or routing.candidate)
 
     async def settle(self, seconds: float = 2.0) -> None:
         """Wait for mirrored requests, then close files and connections."""
@@ -95,7 +95,7 @@ class Router:
             await asyncio.wait(self._mirrors, timeout=seconds)
         for upstream in self._upstreams.values():
             upstream.close()
-        self._calls.close()
+        self.calls.close()
         self._exposures.close()
 
     # -- what it is told ---------------------------------------------------------------
@@ -124,22 +124,23 @@ class Router:
 
     # -- requests ----------------------------------------------------------------------
 
-    async def _pass(self, scope: Scope, body: bytes, send: Send, backend: Backend) -> None:
+    async def _pass(self, scope: Scope, body: bytes, send: Send, backend: Backend | None) -> None:
         try:
-            reply = await self._ask(backend, scope, body, "", STABLE_TIMEOUT)
+            reply = await self.ask(backend, scope, body, "", STABLE_TIMEOUT) if backend else _no_model()
         except Unreachable:
-            reply = _json(503, {"error": "the model server does not answer"})
+            reply = _no_answer()
         await _answer(send, reply)
 
     async def _infer(self, scope: Scope, body: bytes, send: Send, routing: Routing) -> None:
         pinned = self._pinned(scope["path"].rstrip("/"), routing)
-        if pinned is not None and pinned == routing.candidate:  # asked for by name: nobody else may answer
+        nobody = routing.stable is None and routing.candidate is None
+        if nobody or (pinned is not None and pinned == routing.candidate):  # asked for by name: no other may answer
             await self._pass(scope, body, send, pinned)
             return
         request = asked(body)
         call = _Call(self, scope, body, routing, request)
         takes_part = routing.candidate is not None and pinned is None and request is not None
-        chosen = takes_part and request is not None and self._chosen(routing, request)
+        chosen = routing.stable is None or (takes_part and request is not None and self._chosen(routing, request))
         reply = await call.by_candidate() if chosen else None
         served = CANDIDATE if reply is not None else STABLE
         if reply is None:
@@ -149,14 +150,12 @@ class Router:
         self._metrics.served(served, reply.status, time.perf_counter() - started, fallback=chosen and served == STABLE)
         if routing.percent > 0 and takes_part and request is not None:
             self._exposures.note(routing, request.unit, CANDIDATE if chosen else STABLE)
-        if takes_part and routing.mirror and not self._broken(routing):
+        if takes_part and routing.mirror and routing.stable is not None and not self._broken(routing):
             self._mirror(call, served, chosen)
         else:
             call.record(served, chosen)
 
     def _chosen(self, routing: Routing, request: Asked) -> bool:
-        if routing.stable is None:
-            return True
         return not self._broken(routing) and assign(request.unit, routing.percent, routing.salt)
 
     def _mirror(self, call: _Call, served: str, chosen: bool) -> None:
@@ -174,7 +173,12 @@ class Router:
         self._mirrors.add(task)
         task.add_done_callback(self._mirrors.discard)
 
-    async def _ask(self, backend: Backend, scope: Scope, body: bytes, arm: str, seconds: float) -> Reply:
+    async def ask(self, backend: Backend, scope: Scope, body: bytes, arm: str, seconds: float) -> Reply:
+        """Send a request on to a server.
+
+        Raises:
+            Unreachable: It did not answer in time.
+        """
         target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
         headers = [item for item in scope["headers"] if item[0] != ARM]
         key = (backend.host, backend.port)
@@ -212,9 +216,7 @@ class _Call:
         started = time.perf_counter()
         limit = STABLE_TIMEOUT if alone else routing.candidate_timeout
         try:
-            reply = await self._router._ask(
-                routing.candidate, self._scope, self._body, SHADOW if mirror else CANDIDATE, limit
-            )
+            reply = await self._ask(routing.candidate, SHADOW if mirror else CANDIDATE, limit)
         except Unreachable:
             reply = None
         outcome = self._note(CANDIDATE, reply, time.perf_counter() - started, mirror)
@@ -225,7 +227,7 @@ class _Call:
         if not self._candidate_refused or STABLE in self.outcomes or alone:
             self._count(CANDIDATE)
         if alone:
-            return reply or _json(503, {"error": "the model server does not answer"})
+            return reply or _no_answer()
         expected = routing.candidate.digest
         return reply if outcome["ok"] and (not expected or outcome["digest"] == expected) else None
 
@@ -234,11 +236,8 @@ class _Call:
         routing = self._routing
         started = time.perf_counter()
         try:
-            backend = routing.stable or routing.candidate
-            assert backend is not None
-            reply = await self._router._ask(
-                backend, self._scope, self._body, SHADOW if mirror else STABLE, STABLE_TIMEOUT
-            )
+            assert routing.stable is not None
+            reply = await self._ask(routing.stable, SHADOW if mirror else STABLE, STABLE_TIMEOUT)
         except Unreachable:
             reply = None
         outcome = self._note(STABLE, reply, time.perf_counter() - started, mirror)
@@ -247,7 +246,11 @@ class _Call:
         if self._candidate_refused and CANDIDATE in self.outcomes:
             self.outcomes[CANDIDATE]["refused"] = outcome["refused"]
             self._count(CANDIDATE)
-        return reply or _json(503, {"error": "the model server does not answer"})
+        return reply or _no_answer()
+
+    async def _ask(self, backend: Backend, arm: str, seconds: float) -> Reply:
+        body = self._body if self._request is None else narrowed(self._body, backend.features)
+        return await self._router.ask(backend, self._scope, body, arm, seconds)
 
     def _note(self, arm: str, reply: Reply | None, seconds: float, mirror: bool) -> dict[str, Any]:
         found = answered(reply.body) if reply is not None and reply.status == 200 else None
@@ -272,7 +275,7 @@ class _Call:
         routing, request = self._routing, self._request
         if request is None:
             return
-        self._router._calls.write(
+        self._router.calls.write(
             {
                 "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 "request": request.id,
@@ -289,10 +292,12 @@ class _Call:
         )
 
 
-def _first(routing: Routing) -> Backend:
-    backend = routing.stable or routing.candidate
-    assert backend is not None  # a routing without either is not read
-    return backend
+def _no_model() -> Reply:
+    return _json(503, {"error": "no model is in service"})
+
+
+def _no_answer() -> Reply:
+    return _json(503, {"error": "the model server does not answer"})
 
 
 def _json(status: int, document: dict[str, Any]) -> Reply:

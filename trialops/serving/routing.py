@@ -29,12 +29,15 @@ class Backend:
         port: Port.
         version: Model version it serves.
         digest: Digest of the bundle it must answer with; empty: any.
+        features: Inputs it takes; of a request with one tensor for each feature it is sent these alone, so that one
+            request suits two models. Empty: requests pass as they are.
     """
 
     host: str
     port: int
     version: str
     digest: str = ""
+    features: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ class Routing:
 
     Attributes:
         model: Model name.
-        stable: Server of the model in use; None for a first release, which has the candidate alone.
+        stable: Server of the model in use; None for a first release, which has the candidate alone or, once that
+            was taken out, nothing.
         candidate: Server of the model on trial; None outside a rollout.
         previous: Server of the model that was stable before; where a rollback can go at once.
         percent: Share of the candidate, 0 to 100, of the units a request may be about.
@@ -95,9 +99,10 @@ def read_routing(path: Path) -> Routing:
         if content.pop("format") != FORMAT:
             raise ValueError("another format")
         for name in ("stable", "candidate", "previous"):
-            content[name] = Backend(**content[name]) if content.get(name) else None
+            found = content.get(name)
+            content[name] = Backend(**(found | {"features": tuple(found["features"])})) if found else None
         routing = Routing(**content)
-        if not 0 <= routing.percent <= 100 or (routing.stable is None and routing.candidate is None):
+        if not 0 <= routing.percent <= 100:
             raise ValueError("out of range")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise TrialOpsError(

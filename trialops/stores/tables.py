@@ -245,7 +245,7 @@ rollouts = sa.Table(
     sa.Column("policy_digest", sa.String(64), nullable=False),
     sa.Column("actor", sa.Text, nullable=False),
     sa.Column("run_id", sa.Text, nullable=False),
-    sa.UniqueConstraint("rollout", "seq"),
+    sa.UniqueConstraint("rollout", "seq", name="uq_rollouts_rollout"),
 )
 
 APPEND_ONLY = (
