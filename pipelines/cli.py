@@ -199,15 +199,26 @@ SEED = click.option("--seed", default=1, show_default=True, help="Same seed, sam
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the files.")
 @click.option("--formats", default="sdtm,fhir,hl7", show_default=True, help="Comma-separated.")
 @click.option("--defects", default="none", show_default=True, help="none, all, or kinds, comma-separated.")
-def synthesize(subjects: int, sites: int, seed: int, out: Path, formats: str, defects: str) -> None:
+@click.option(
+    "--plant",
+    multiple=True,
+    metavar="EFFECT",
+    help="Effect of known size: signal=0, bias=sex:F:0.15, drift=ALT:0.5,effect.irritation:-1@0.5; repeatable.",
+)
+def synthesize(
+    subjects: int, sites: int, seed: int, out: Path, formats: str, defects: str, plant: tuple[str, ...]
+) -> None:
     """Write a synthetic trial: files as sites would send them."""
+    from trialops.synthetic.planted import parse
+
     if defects == "all":
         from trialops.synthetic.defects import KINDS
 
         kinds = tuple(KINDS)
     else:
         kinds = () if defects == "none" else _listed(defects)
-    _synthesize(out, subjects=subjects, sites=sites, seed=seed, formats=_listed(formats), defects=kinds)
+    how = {"formats": _listed(formats), "defects": kinds, "planted": parse(plant)}
+    _synthesize(out, subjects=subjects, sites=sites, seed=seed, **how)
     click.echo(str(out))
 
 

@@ -17,6 +17,7 @@ from trialops.synthetic import background, domains, fhir, fhir_people, hl7
 from trialops.synthetic.adverse_events import event_rows, observe
 from trialops.synthetic.defects import Defects
 from trialops.synthetic.laboratory import lab_readings, vital_readings
+from trialops.synthetic.planted import Planted
 from trialops.synthetic.population import COMPLETED, FAILED, REASONS, Population, simulate
 from trialops.synthetic.protocol import (
     ARMS,
@@ -82,6 +83,7 @@ def generate(
     seed: int = 1,
     formats: Sequence[str] = FORMATS,
     defects: Sequence[str] = (),
+    planted: Planted | None = None,
     progress: Callable[[str, float], None] | None = None,
     block: int = BLOCK,
 ) -> Summary:
@@ -98,6 +100,7 @@ def generate(
         seed: Seed.
         formats: Any of "sdtm", "fhir", "hl7".
         defects: Faults to inject, see `trialops.synthetic.defects.KINDS`; recorded in truth/defects.json.
+        planted: Effects of known size, recorded in truth/planted.json; nothing by default.
         progress: Called with a message and the fraction done.
         block: Subjects held in memory at a time.
 
@@ -133,7 +136,7 @@ def generate(
     def one_block(number: int, keys: npt.NDArray[np.int64]) -> None:
         """Make and write a block; its tables are freed before the next one begins."""
         nonlocal randomised
-        p = simulate(seed, layout, keys, nobody_leaves="one_class_label" in faults.kinds)
+        p = simulate(seed, layout, keys, nobody_leaves="one_class_label" in faults.kinds, planted=planted)
         frames, corrections = _tables(p, layout)
         tally.add(p)
         randomised = randomised + np.bincount(p.site[~p.failed], minlength=len(layout.ids))
@@ -154,11 +157,14 @@ def generate(
     if sdtm:
         tally.counts.update(sdtm.close())
     _write_sites(out / "sites.csv", layout, randomised)
-    if faults.kinds:
-        (out / "truth").mkdir()
-        (out / "truth" / "defects.json").write_text(json.dumps(faults.as_list(), indent=1) + "\n")
+    truth: dict[str, object] = {"defects": faults.as_list()} if faults.kinds else {}
+    if planted:
+        truth["planted"] = planted.as_dict()
+    for name, content in truth.items():
+        (out / "truth").mkdir(exist_ok=True)
+        (out / "truth" / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
     summary = tally.summary(seed)
-    _write_protocol(out / "trial.json", summary, subjects, sites, formats, faults)
+    _write_protocol(out / "trial.json", summary, subjects, sites, formats, faults, planted)
     written = [f for f in out.rglob("*") if f.is_file()]
     return replace(
         summary,
@@ -262,7 +268,13 @@ def _write_sites(path: Path, layout: Sites, randomised: npt.NDArray[np.int64]) -
 
 
 def _write_protocol(
-    path: Path, summary: Summary, subjects: int, sites: int, formats: Sequence[str], faults: Defects
+    path: Path,
+    summary: Summary,
+    subjects: int,
+    sites: int,
+    formats: Sequence[str],
+    faults: Defects,
+    planted: Planted | None,
 ) -> None:
     """trial.json: protocol facts, arguments and counts."""
     content = {
@@ -278,6 +290,7 @@ def _write_protocol(
             "seed": summary.seed,
             "formats": list(formats),
             "defects": sorted(faults.kinds),
+            **({"planted": planted.as_dict()} if planted else {}),
         },
         "arms": [{"ARMCD": code, "ARM": name, "doses_mg": list(doses)} for code, name, doses in ARMS],
         "visits": [{"VISITNUM": number, "VISIT": name, "VISITDY": day} for number, name, day in VISITS],

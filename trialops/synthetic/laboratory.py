@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 CORRECTED_SHARE = 0.005
 INDEX = {a.code: i for i, a in enumerate(ANALYTES)}
+#: Standard deviation of a vital sign between and within persons, in the unit it is reported in.
+VITAL_SPREAD = {"DIABP": 8.7, "HEIGHT": 0.0, "PULSE": 9.4, "SYSBP": 16.0, "TEMP": 0.55, "WEIGHT": 35.0}
 
 
 def number_text(value: float) -> str:
@@ -86,6 +88,9 @@ def lab_readings(p: Population) -> Readings:
     level = np.log(column["centre"]) + between * column["between"]
     level = level + np.where(p.female[:, None], 0.0, np.log(column["men"]))
     level = level + (p.age[:, None] - 75) / 10 * np.log(column["decade"])
+    for code, column_index in INDEX.items() if p.planted.drift else ():
+        spread = np.hypot(column["between"][column_index], column["within"][column_index])
+        level[:, column_index] += p.planted.shift(code, p.later) * spread
     # The drug effect builds up over four weeks.
     day = np.array([v[2] for v in VISITS])
     ramp = np.clip((day - 1) / 27, 0, 1)
@@ -126,6 +131,8 @@ def vital_readings(p: Population) -> Readings:
     pounds = p.weight[:, None] * np.exp(loss + 0.008 * noise[:, :, 4]) / 0.45359237
     inches = np.broadcast_to(p.height[:, None] / 2.54, (n, visits))
     value = np.stack([diastolic, inches, pulse, systolic, temperature, pounds], axis=2)
+    for k, vital in enumerate(VITALS) if p.planted.drift else ():
+        value[:, :, k] += (p.planted.shift(vital.code, p.later) * VITAL_SPREAD[vital.code])[:, None]
     value = np.clip(value, [38, 50, 40, 80, 94, 70], [125, 82, 140, 220, 103, 400])
     scaled = np.rint(value * 10.0 ** np.array([v.decimals for v in VITALS])).astype(np.int64)
     mask = np.repeat(p.attended[:, :, None], len(VITALS), axis=2)
