@@ -76,6 +76,7 @@ def examine(home: Path) -> list[Check]:
         ("vault", _vault),
         ("audit trail", _audit),
         ("mlflow", _mlflow),
+        ("online features", _online),
         ("clinical_db", _clinical_db),
         ("fhir_api", lambda s: _http("fhir_api", s.fhir_endpoint, "FHIR_ENDPOINT", "/metadata")),
         (
@@ -210,6 +211,26 @@ def _mlflow(settings: Settings) -> Check:
     except sqlite3.Error:
         return Check("mlflow", "broken", f"{file} is not an MLflow store", "Move it away; the next run makes one.")
     return Check("mlflow", "ok", f"SQLite, {count} registered models")
+
+
+def _online(settings: Settings) -> Check:
+    from trialops.stores.online.reader import open_reader, store_kind
+    from trialops.stores.online.spec import from_definitions
+
+    kind = store_kind(settings.online)
+    file = _sqlite_file(settings.online)
+    if file is not None and not file.exists():
+        return Check("online features", "unused", f"{file}, made by the first materialisation")
+    try:
+        with open_reader(settings.online, from_definitions(), seconds=SECONDS) as reader:
+            reader.ping()
+    except TrialOpsError as error:
+        # Nothing was materialised yet: the store works, a model server would refuse.
+        state = "unused" if "holds no features" in error.what else "broken"
+        return Check("online features", state, error.what, error.fix)
+    return Check(
+        "online features", "ok", {"sqlite": "SQLite", "redis": "Redis"}.get(kind, "PostgreSQL") + ", reachable"
+    )
 
 
 def _clinical_db(settings: Settings) -> Check:
