@@ -1,15 +1,12 @@
-"""Feature views over the current features, one parquet file each in TRIALOPS_HOME/features/current."""
+"""Feature views over the current features: one parquet file each, published by the step that builds the features.
 
-from trialops.settings import settings
-from trialops.stores.features import definitions, shipped_columns, view
+Which views there are is said once, in trialops/features/definitions.yaml; Feast finds them here under their names.
+"""
 
-__all__ = ["conduct", "current", "definitions", "demographics", "events", "labs", "vitals"]
+from trialops.stores.features import ages_view, current_url, shipped_columns, shipped_keys, view
 
-FOLDER = settings().home.resolve() / "features" / "current"
-current = {name: view(name, str(FOLDER / f"{name}.parquet"), columns) for name, columns in shipped_columns().items()}
-
-demographics = current["demographics"]
-vitals = current["vitals"]
-labs = current["labs"]
-events = current["events"]
-conduct = current["conduct"]
+current = {
+    name: view(name, current_url(name), columns, shipped_keys()[name]) for name, columns in shipped_columns().items()
+}
+study_ages = ages_view(current)
+globals().update(current)

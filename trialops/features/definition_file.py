@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from trialops.features import scores
+from trialops.features.definition_views import DERIVED, derived, entity_view, read_scores
 from trialops.features.definitions import (
     KNOWN,
     MEASURES,
@@ -15,7 +16,6 @@ from trialops.features.definitions import (
     Attribute,
     Counter,
     Definitions,
-    Score,
     Source,
     Test,
     View,
@@ -56,8 +56,18 @@ def load(path: Path = SHIPPED) -> Definitions:
                 "Visits make an end known: that needs an end and a table of visits.",
                 "Name one of the tables, and give `end`.",
             )
-    views = {name: _view(name, viewed.section(name), tables) for name in viewed.content}
-    definitions = Definitions(path, version, tables, views, {name: aged.get(name, str) for name in aged.content})
+    views: dict[str, View] = {}
+    for name in viewed.content:
+        views[name] = _view(name, viewed.section(name), tables, views)
+    entities: dict[str, View] = {}
+    if "entity_views" in top.content:
+        others = top.section("entity_views")
+        for name in others.content:
+            row = others.section(name)
+            entities[name] = entity_view(name, row, views, tables, _counter)
+            row.done()
+    ages = {name: aged.get(name, str) for name in aged.content}
+    definitions = Definitions(path, version, tables, views, ages, entities)
     top.done()
     _check(definitions, top)
     return definitions
@@ -73,8 +83,12 @@ def _source(name: str, row: Reader) -> Source:
     )
 
 
-def _view(name: str, reader: Reader, tables: Mapping[str, Source]) -> View:
-    kind = reader.choice("kind", ("attributes", "measurements", "counts"))
+def _view(name: str, reader: Reader, tables: Mapping[str, Source], views: Mapping[str, View]) -> View:
+    kind = reader.choice("kind", ("attributes", "measurements", "counts", *DERIVED))
+    if kind in DERIVED:
+        view = derived(name, kind, reader, views, tables)
+        reader.done()
+        return view
     table = "" if kind == "counts" else reader.choice("table", tuple(tables))
     if kind == "measurements":
         view = _measurements(name, table, reader)
@@ -112,17 +126,6 @@ def _measurements(name: str, table: str, reader: Reader) -> View:
         section = reader.section("out_of_range")
         outside = {key: section.get(key, str) for key in ("count", "share")}
         section.done()
-    found: dict[str, Score] = {}
-    if "scores" in reader.content:
-        section = reader.section("scores")
-        for score in section.content:
-            row = section.section(score)
-            arguments = row.section("arguments")
-            found[score] = Score(
-                row.choice("score", tuple(scores.SCORES)),
-                {a: arguments.get(a, str) for a in arguments.content},
-            )
-            row.done()
     return View(
         name,
         "measurements",
@@ -132,7 +135,7 @@ def _measurements(name: str, table: str, reader: Reader) -> View:
         tests=tests,
         last_day=reader.get("last_day", str),
         out_of_range=outside,
-        scores=found,
+        scores=read_scores(reader),
     )
 
 
@@ -170,6 +173,7 @@ def _counter(row: Reader, tables: Mapping[str, Source]) -> Counter:
         {column: days.whole(column, -100_000) for column in days.content} if days else {},
         {mark: marks.number(mark, 0, 1e6) for mark in marks.content} if marks else {},
         end,
+        _words(row, "without"),
     )
 
 
@@ -183,7 +187,7 @@ def _words(reader: Reader, key: str) -> dict[str, tuple[str, ...]]:
 def _check(definitions: Definitions, top: Reader) -> None:
     """Rules that join several keys."""
     seen: set[str] = set()
-    for name in definitions.views:
+    for name in definitions.all_views:
         for feature in definitions.columns(name):
             if feature in seen:
                 raise top.refuse(
@@ -192,8 +196,9 @@ def _check(definitions: Definitions, top: Reader) -> None:
                     "Feature names are unique over all views.",
                 )
             seen.add(feature)
+    own = {feature for name in definitions.views for feature in definitions.columns(name)}
     for age, day in definitions.ages.items():
-        if day not in seen or age in seen:
+        if day not in own or age in seen:
             raise top.refuse(
                 f"ages.{age}", "An age needs a name of its own and a feature that is a day.", "Correct it."
             )
@@ -202,19 +207,13 @@ def _check(definitions: Definitions, top: Reader) -> None:
 
 def _check_scores(definitions: Definitions, top: Reader) -> None:
     """Every argument of a score exists and comes in the unit the score takes."""
-    units = {n: a.unit for v in definitions.views.values() if v.kind == "attributes" for n, a in v.features.items()}
     for view in definitions.views.values():
         for name, score in view.scores.items():
             given = {}
             for argument, reference in score.arguments.items():
                 home, _, feature = reference.rpartition(".")
-                if home:
-                    known = home in definitions.views and feature in definitions.views[home].features
-                    unit = units.get(feature)
-                else:
-                    known = feature in view.tests and "last" in view.tests[feature].statistics
-                    unit = view.tests[feature].units[0] if known else None
-                if not known or unit is None:
+                unit = _unit(definitions.views.get(home) if home else view, feature, lent=bool(home), to=view.kind)
+                if unit is None:
                     raise top.refuse(
                         f"views.{view.name}.scores.{name}",
                         f"{reference} is not a feature a score can use.",
@@ -222,3 +221,16 @@ def _check_scores(definitions: Definitions, top: Reader) -> None:
                     )
                 given[argument] = unit
             scores.check_units(score.score, given)
+
+
+def _unit(view: View | None, feature: str, *, lent: bool, to: str) -> str | None:
+    """Unit of a feature that a score may use; None where it may not, or where there is no such feature."""
+    if view is None:
+        return None
+    if view.kind == "attributes" and lent and feature in view.features:
+        return str(view.features[feature].unit)
+    # Views of measurements and conditions are finished before views of scores alone.
+    ready = not lent or to == "scores"
+    if view.kind == "measurements" and ready and feature in view.tests and "last" in view.tests[feature].statistics:
+        return str(view.tests[feature].units[0])
+    return "1" if view.kind == "conditions" and ready and feature in view.features else None

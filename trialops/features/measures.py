@@ -104,6 +104,8 @@ def counted(rows: pl.DataFrame, name: str, counter: Counter) -> pl.DataFrame:
     keep: pl.Expr = pl.lit(True)
     for column, words in counter.where.items():
         keep &= text(column).is_in(words)
+    for column, words in counter.without.items():
+        keep &= ~text(column).is_in(words)
     for column, parts in counter.contains.items():
         keep &= text(column).str.contains_any(list(parts))
     for column, first in counter.on_or_after.items():

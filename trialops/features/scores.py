@@ -10,6 +10,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from trialops.errors import TrialOpsError
+from trialops.features.scores_bedside import news2, news2_red
+from trialops.features.scores_heart import cha2ds2_vasc, qtcf, qtcf_rate
+from trialops.features.scores_organ import GROUPS, charlson_1987, charlson_quan_2011, fib_4, meld_3
 
 if TYPE_CHECKING:
     import polars as pl
@@ -18,9 +21,39 @@ if TYPE_CHECKING:
 CREATININE_UMOL_PER_MG_DL = 88.4
 #: The units each argument of a score is taken in; the definitions are checked against this when they are
 #: loaded.
+_NEWS2 = {
+    "respiration": "breaths/min",
+    "saturation": "%",
+    "scale_2": "1",
+    "oxygen": "1",
+    "systolic": "mmHg",
+    "pulse": "beats/min",
+    "alert": "1",
+    "temperature": "C",
+}
 UNITS: dict[str, dict[str, str]] = {
     "bmi": {"weight": "kg", "height": "cm"},
     "egfr_ckd_epi_2021": {"creatinine": "umol/L", "age": "years", "sex_female": "1"},
+    "fib_4": {"age": "years", "ast": "U/L", "alt": "U/L", "platelets": "GI/L"},
+    "meld_3": {
+        "bilirubin": "umol/L",
+        "creatinine": "umol/L",
+        "inr": "1",
+        "sodium": "mmol/L",
+        "albumin": "g/L",
+        "sex_female": "1",
+        "dialysis": "1",
+    },
+    "charlson_1987": dict.fromkeys(GROUPS, "1"),
+    "charlson_quan_2011": dict.fromkeys(GROUPS, "1"),
+    "news2": _NEWS2,
+    "news2_red": _NEWS2,
+    "qtcf": {"qt": "ms", "rr": "ms"},
+    "qtcf_rate": {"qt": "ms", "heart_rate": "beats/min"},
+    "cha2ds2_vasc": {
+        "age": "years",
+        **dict.fromkeys(("sex_female", "heart_failure", "hypertension", "diabetes", "stroke", "vascular"), "1"),
+    },
 }
 
 
@@ -82,4 +115,16 @@ def egfr_ckd_epi_2021(creatinine: pl.Expr, age: pl.Expr, sex_female: pl.Expr) ->
     return pl.when((creatinine > 0) & (age >= 18) & sex_female.is_not_null()).then(value)
 
 
-SCORES: dict[str, Callable[..., pl.Expr]] = {"bmi": bmi, "egfr_ckd_epi_2021": egfr_ckd_epi_2021}
+SCORES: dict[str, Callable[..., pl.Expr]] = {
+    "bmi": bmi,
+    "egfr_ckd_epi_2021": egfr_ckd_epi_2021,
+    "fib_4": fib_4,
+    "meld_3": meld_3,
+    "charlson_1987": charlson_1987,
+    "charlson_quan_2011": charlson_quan_2011,
+    "news2": news2,
+    "news2_red": news2_red,
+    "qtcf": qtcf,
+    "qtcf_rate": qtcf_rate,
+    "cha2ds2_vasc": cha2ds2_vasc,
+}

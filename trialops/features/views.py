@@ -6,11 +6,11 @@ as-of join on the row's timestamp can return neither a late value nor a later co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
 from trialops.errors import TrialOpsError
-from trialops.features import measures, states, study_time, timeline
+from trialops.features import derived, measures, states, study_time, timeline
 from trialops.features.definitions import feature_name
 from trialops.features.timeline import Note
 
@@ -38,27 +38,41 @@ def feature_views(
     tables: Mapping[str, pl.DataFrame],
     definitions: Definitions | None = None,
     *,
+    entities: Collection[str] = ("subject",),
     progress: Progress | None = None,
 ) -> FeatureViews:
-    """Compute every feature view.
+    """Compute every feature view of subjects, and those of visits and sites on request.
 
     Args:
         tables: Clean tables by domain. DM is required; features of another table that is absent are null
             (nothing was collected), those of a present table without rows for a subject are counts of zero.
         definitions: What to compute; the shipped definitions by default.
+        entities: Which entities' views: any of subject, subject_visit, site. The views of subjects and visits depend on
+            the rows of their subject alone; those of sites on everybody's.
         progress: Called with the view's name and the fraction done.
 
     Returns:
-        View -> frame with subject_id (str), event_timestamp and created (datetime us UTC, equal: the day it
-        became known) and Float64 features, sorted by subject_id and event_timestamp; `.notes` counts rows
-        left out, with the reason.
+        View -> frame with its join keys (str; subject_id, and what `Definitions.join_keys` says of the others),
+        event_timestamp and created (datetime us UTC, equal: the day it became known) and Float64 features, sorted by
+        keys and event_timestamp; `.notes` counts rows left out, with the reason.
 
     Raises:
         TrialOpsError: DM is absent, a table lacks a needed column, or has a day 0.
     """
     from trialops.features.definition_file import load
 
-    return _Builder(tables, definitions or load()).build(progress)
+    definitions = definitions or load()
+    found = FeatureViews({}, ())
+    if "subject" in entities:
+        found = Builder(tables, definitions).build(progress)
+    from trialops.features import sites, visits
+
+    for entity, maker in (("subject_visit", visits.frames), ("site", sites.frames)):
+        if entity in entities:
+            frames, notes = maker(tables, definitions)
+            found.update(frames)
+            found.notes = tuple(dict.fromkeys(found.notes + notes))
+    return found
 
 
 def ages(frame: pl.DataFrame, definitions: Definitions, day: int) -> pl.DataFrame:
@@ -78,7 +92,7 @@ def ages(frame: pl.DataFrame, definitions: Definitions, day: int) -> pl.DataFram
     )
 
 
-class _Builder:
+class Builder:
     """One run over one set of tables; caches the versions of a table that several features read."""
 
     def __init__(self, tables: Mapping[str, pl.DataFrame], definitions: Definitions) -> None:
@@ -93,28 +107,39 @@ class _Builder:
         self.subjects = pl.concat([u.cast(pl.String).unique() for u in used]).drop_nulls().unique().sort()
         self.notes: list[Note] = []
         self.states: dict[str, pl.DataFrame] = {}
+        self.read: dict[str, pl.DataFrame] = {}
 
     def build(self, progress: Progress | None) -> FeatureViews:
+        """All views of subjects, in the order of the definitions."""
         makers = {"attributes": self._attributes, "measurements": self._measurements, "counts": self._counts}
         frames = {}
-        views = sorted(self.definitions.views.values(), key=lambda v: v.kind != "attributes")  # scores read attributes
+        # Scores read attributes; those in a view of their own also measurements and conditions.
+        order = {"attributes": 0, "scores": 2}
+        views = sorted(self.definitions.views.values(), key=lambda v: order.get(v.kind, 1))
         for done, view in enumerate(views):
             if progress:
                 progress(view.name, done / len(views))
-            state = makers[view.kind](view)
-            frames[view.name] = self._frame(state, self.definitions.columns(view.name))
+            state = makers[view.kind](view) if view.kind in makers else derived.MAKERS[view.kind](self, view)
+            self.states[view.name] = state
+            frames[view.name] = self.frame(state, self.definitions.columns(view.name))
         if progress:
             progress("features", 1.0)
         in_order = {name: frames[name] for name in self.definitions.views}
-        return FeatureViews(in_order, tuple(self.notes), self.definitions.settled_late)
+        return FeatureViews(in_order, tuple(dict.fromkeys(self.notes)), self.definitions.settled_late)
 
-    def _versions(self, table: str, columns: list[str]) -> pl.DataFrame:
+    def borrowed(self, view: View) -> dict[str, pl.DataFrame]:
+        """States of the other views that the scores of a view take arguments from."""
+        homes = sorted({a.split(".")[0] for s in view.scores.values() for a in s.arguments.values() if "." in a})
+        return {home: self.states[home] for home in homes}
+
+    def versions(self, table: str, columns: list[str]) -> pl.DataFrame:
+        """Record versions of a table; notes on rows left out are kept."""
         source = self.definitions.tables[table]
         rows, notes = timeline.versions(self.tables[table], source, self.subjects, columns)
         self.notes += notes
         return rows
 
-    def _contacts(self) -> pl.DataFrame:
+    def contacts(self) -> pl.DataFrame:
         """Stamps at which a subject's demographics became known: the first contact."""
         rows, _ = timeline.versions(self.tables["DM"], self.definitions.tables["DM"], self.subjects, [])
         return timeline.changes(rows)
@@ -131,7 +156,8 @@ class _Builder:
         self.notes.append(Note(source.table, note, frame.height))
         return timeline.versions(frame.clear(), source, self.subjects, [])[0]
 
-    def _frame(self, state: pl.DataFrame, columns: tuple[str, ...]) -> pl.DataFrame:
+    def frame(self, state: pl.DataFrame, columns: tuple[str, ...]) -> pl.DataFrame:
+        """A state frame with names and moments in place of stamps; values that are not finite become null."""
         import polars as pl
 
         moment = study_time.timestamp(timeline.ordinal_of(pl.col("stamp")))
@@ -149,7 +175,7 @@ class _Builder:
         import polars as pl
 
         features = view.features
-        rows = self._versions(view.table, [a.column for a in features.values()])
+        rows = self.versions(view.table, [a.column for a in features.values()])
         values = []
         for name, a in features.items():
             if a.kind == "number":
@@ -161,14 +187,12 @@ class _Builder:
                 )
             values.append(value.alias(name))
         state = states.latest(rows.select("code", "arrival", "until", "rank", *values), list(features))
-        self.states[view.name] = state
         return state
 
     def _measurements(self, view: View) -> pl.DataFrame:
         import polars as pl
 
-        names = view.columns
-        readings = self._readings(view) if view.table in self.tables else None
+        readings = self.readings(view) if view.table in self.tables else None
         known: dict[str, dict[str, pl.DataFrame]] = {}
         # A row on every day something arrived, whether or not it changed an answer: else the rows of a past
         # day would depend on whether a later correction makes its subject be replayed.
@@ -176,21 +200,11 @@ class _Builder:
         for name, test in view.tests.items():
             if readings is None:
                 break
-            own = readings.filter(pl.col("code_text") == test.code)
-            wrong = (~pl.col("unit").is_in(test.units)).fill_null(True)
-            if refused := int(own.select(wrong.sum()).item()):
-                self.notes.append(
-                    Note(
-                        view.table,
-                        f"{names['test']} {test.code} in another unit than {test.units[0]}",
-                        refused,
-                    )
-                )
-                own = own.filter(~wrong)
+            own = self.of_test(readings, view, name)
             every.append(timeline.changes(own))
-            known[name] = measures.series(own.drop("code_text", "unit"), test)
-        borrowed = sorted({a.split(".")[0] for s in view.scores.values() for a in s.arguments.values() if "." in a})
-        every += [self.states[v] for v in borrowed]
+            known[name] = measures.series(own.drop("code_text", "unit", "visit"), test)
+        borrowed = self.borrowed(view)
+        every += borrowed.values()
         spine = timeline.spine(*every)
         columns: dict[str, pl.Series] = {}
         days: list[pl.Series] = []
@@ -213,16 +227,34 @@ class _Builder:
             frame = frame.with_columns(
                 count.alias(view.out_of_range["count"]), (count / n).alias(view.out_of_range["share"])
             )
-        lent = [timeline.look_up(spine, self.states[v]).select(pl.all().name.prefix(f"{v}.")) for v in borrowed]
-        frame = pl.concat([frame, *lent], how="horizontal").with_columns(
-            measures.scored(n, s) for n, s in view.scores.items()
-        )
+        frame = derived.with_scores(frame, view, borrowed)
+        for name, score in view.scores.items():
+            own_days = [d for d in days if d.name in score.arguments.values()] if score.same_day else []
+            if len(own_days) > 1:
+                one = pl.DataFrame(own_days).select(pl.max_horizontal(pl.all()) == pl.min_horizontal(pl.all()))
+                frame = frame.with_columns(pl.when(one.to_series()).then(name).alias(name))
         return frame.filter(pl.col(view.last_day).is_not_null())
 
-    def _readings(self, view: View) -> pl.DataFrame:
+    def of_test(self, readings: pl.DataFrame, view: View, name: str) -> pl.DataFrame:
+        """Readings of one test in its unit; those in another are noted."""
+        import polars as pl
+
+        test = view.tests[name]
+        own = readings.filter(pl.col("code_text") == test.code)
+        wrong = (~pl.col("unit").is_in(test.units)).fill_null(True)
+        if refused := int(own.select(wrong.sum()).item()):
+            what = f"{view.columns['test']} {test.code} in another unit than {test.units[0]}"
+            self.notes.append(Note(view.table, what, refused))
+            own = own.filter(~wrong)
+        return own
+
+    def readings(self, view: View) -> pl.DataFrame:
         """Versions with a value of one of the view's tests, in a kept position; still in any unit."""
         import polars as pl
 
+        key = "/".join((view.table, *view.tests))
+        if key in self.read:
+            return self.read[key]
         names = view.columns
         for column in (names["test"], names["value"], names["unit"]):
             if column not in self.tables[view.table].columns:
@@ -231,12 +263,13 @@ class _Builder:
                     where=f"table {view.table}",
                     fix="Keep it on de-identification: the features are made from it.",
                 )
-        rows = self._versions(view.table, [*names.values(), *view.keep])
+        visit = ["VISITNUM"] if "VISITNUM" in self.tables[view.table].columns else []
+        rows = self.versions(view.table, [*names.values(), *view.keep, *visit])
         codes = [t.code for t in view.tests.values()]
         wanted = pl.col(names["test"]).is_in(codes) & pl.col(names["value"]).cast(pl.Float64).is_not_nan()
         for column, words in view.keep.items():
             wanted &= measures.text(column).is_in(words) | (measures.text(column) == "")
-        return (
+        self.read[key] = (
             rows.lazy()
             .filter(wanted)
             .select(
@@ -252,20 +285,22 @@ class _Builder:
                 if "high" in names
                 else pl.lit(None, pl.Float64).alias("high"),
                 measures.outside(names).alias("outside"),
+                (pl.col("VISITNUM").cast(pl.Float64) if visit else pl.lit(None, pl.Float64)).alias("visit"),
             )
             .collect()
         )
+        return self.read[key]
 
     def _counts(self, view: View) -> pl.DataFrame:
         import polars as pl
 
         known: dict[str, pl.DataFrame] = {}
-        every = [self._contacts()]
+        every = [self.contacts()]
         for table in dict.fromkeys(c.table for c in view.features.values()):
             if table not in self.tables:
                 continue
             group = {name: c for name, c in view.features.items() if c.table == table}
-            rows = self._versions(table, sorted({column for c in group.values() for column in c.needs}))
+            rows = self.versions(table, sorted({column for c in group.values() for column in c.needs}))
             every.append(timeline.changes(rows))
             source = self.definitions.tables[table]
             if source.end in rows.columns:

@@ -42,7 +42,7 @@ def test_stores_in_two_folders_do_not_see_each_other(trial: dict[str, pl.DataFra
     paths = write_views(views, tmp_path / "one")
     first = open_store(tmp_path / "one", paths)
     second = open_store(tmp_path / "two", {"labs": paths["labs"]})
-    assert len(first.list_feature_views()) == 5
+    assert len(first.list_feature_views()) == len(views)
     assert [v.name for v in second.list_feature_views()] == ["labs"]
     assert first.config.offline_store.type == OFFLINE
 

@@ -183,14 +183,15 @@ def test_nothing_after_the_landmark_reaches_it(trial: dict[str, pl.DataFrame], l
     moment = study_time.timestamp_of(landmark)
     for name, frame in before.items():
         past = [v.filter(pl.col("event_timestamp") <= moment) for v in (frame, after[name])]
-        assert past[0].height > 20
+        assert past[0].height > 20 or frame.is_empty()  # this trial has no ECG and no coded history
         assert past[0].equals(past[1]), name  # bit for bit
     assert not before["labs"].equals(after["labs"])
 
 
 def test_frames_have_the_contract(trial: dict[str, pl.DataFrame]) -> None:
     views = feature_views(trial)
-    assert list(views) == ["demographics", "vitals", "labs", "events", "conduct"]
+    assert list(views) == list(DEFINITIONS.views)
+    assert list(views)[:5] == ["demographics", "vitals", "labs", "events", "conduct"]
     for name, frame in views.items():
         assert tuple(frame.columns[:3]) == KEYS
         assert frame.columns[3:] == list(DEFINITIONS.columns(name))

@@ -75,7 +75,10 @@ def test_one_subject_is_made_anew_and_yesterday_is_still_there(
     assert decision == "apply"
     assert touched == {"clean": {row["USUBJID"]}, "features": {pseudonym}}
     after = home.tables()
-    assert {name for name in after if after[name] != before[name]} == {"clean/lb", "features/labs"}
+    assert {name for name in after if after[name] != before[name]} == {
+        "clean/lb",
+        *(f"features/{view}" for view in ("labs", "labs_trends", "organ_scores", "follow_up")),
+    }
     old, new = clean_rows(home, Path(first["clean"].path), "LB"), clean_rows(home, Path(out["validated"].path), "LB")
     others = pl.col("USUBJID") != pseudonym
     assert new.filter(others).equals(old.filter(others))

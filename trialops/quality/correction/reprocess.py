@@ -117,7 +117,9 @@ def reprocess(
         changes.append(change)
     snapshot = Snapshot(clean)
     run.progress("building the features of these subjects", 0.6)
-    features, more = _features(run, later, result.tables, chosen, full)
+    # The day of the data cut is a feature too, of subjects nobody corrected.
+    moved = [] if full else _cut_moved(before["DM"], result.tables["DM"], chosen)
+    features, more = _features(run, later, result.tables, [*chosen, *moved], full)
     rebuilt = {FEATURES_STEP}
     outdated = tuple(
         (r["run_id"], r["step"], ", ".join(sorted(item["artifact"] for item in r["outputs"])))
@@ -132,7 +134,7 @@ def reprocess(
         of=_subjects(result.tables),
         outdated=outdated,
         full=full,
-        cut_moved=0 if full else _cut_moved(before["DM"], result.tables["DM"], chosen),
+        cut_moved=len(moved),
         clean_tables=result.tables,
     )
 
@@ -168,12 +170,13 @@ def _pseudonyms(names: pl.DataFrame | None, subjects: Collection[str]) -> list[s
     return sorted(names.filter(pl.col("raw").is_in(list(subjects)))["pseudonym"].to_list())
 
 
-def _cut_moved(before: pl.DataFrame, after: pl.DataFrame, chosen: Collection[str]) -> int:
+def _cut_moved(before: pl.DataFrame, after: pl.DataFrame, chosen: Collection[str]) -> list[str]:
+    """Other subjects whose day of the data cut changed."""
     import polars as pl
 
     both = before.select("USUBJID", was="CUTDY").join(after.select("USUBJID", now="CUTDY"), on="USUBJID")
     moved = both.filter(~pl.col("USUBJID").is_in(list(chosen)) & pl.col("was").ne_missing(pl.col("now")))
-    return int(moved["USUBJID"].n_unique())
+    return list(moved["USUBJID"].unique().sort())
 
 
 def _subjects(tables: Mapping[str, pl.DataFrame]) -> int:
