@@ -12,7 +12,6 @@ from typing import Any
 
 from trialops.serving.protocol import BYTES, CONTRIBUTIONS, DATATYPE, DAY, HIGH, INPUT, INT64, LOW, OUTPUT, SUBJECT
 
-_LARGEST = 1.7e308
 Schema = dict[str, Any]
 
 
@@ -115,7 +114,7 @@ def _tuple(*items: Schema) -> Schema:
 
 
 def _schemas(name: str, version: str, features: Sequence[str], online: bool, interval: bool) -> Schema:
-    number = {"type": ["number", "null"], "minimum": -_LARGEST, "maximum": _LARGEST}
+    number = {"type": ["number", "null"], "format": "double"}
     inputs = [_tuple(_row(INPUT, DATATYPE, [1, len(features)], number))]
     if INPUT in features or len(features) < 20:
         inputs.append(_tuple(*(_row(feature, DATATYPE, [1], number) for feature in features)))
@@ -167,5 +166,5 @@ def _schemas(name: str, version: str, features: Sequence[str], online: bool, int
 
 def _request(inputs: Schema, outputs: list[str]) -> Schema:
     wanted = _object({"name": {"enum": outputs, "type": "string"}})
-    unique = [{"type": "array", "maxItems": 0}, _tuple(wanted)]
-    return _object({"inputs": inputs}, id={"type": "string"}, outputs={"anyOf": unique})
+    some = [{"type": "null"}, {"type": "array", "maxItems": 0}, _tuple(wanted)]
+    return _object({"inputs": inputs}, id={"type": ["string", "null"]}, outputs={"anyOf": some})

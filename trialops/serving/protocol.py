@@ -177,9 +177,14 @@ def _shape(tensor: Mapping[str, Any], where: str, datatype: str = DATATYPE) -> l
     if tensor.get("datatype") != datatype:
         raise BadRequest(f'{where}: "datatype" must be "{datatype}"')
     shape = tensor.get("shape")
-    if not isinstance(shape, list) or not shape or not all(type(side) is int and side >= 0 for side in shape):
+    if not isinstance(shape, list) or not shape or not all(_whole(side) and side >= 0 for side in shape):
         raise BadRequest(f'{where}: "shape" must be a list of whole numbers')
-    return shape
+    return [int(side) for side in shape]
+
+
+def _whole(value: object) -> bool:
+    """Whether a JSON number is whole: 1 is, and so is 1.0, which other languages write for it; true is not."""
+    return type(value) is int or (type(value) is float and value.is_integer())
 
 
 def _rows(n: int, where: str, limits: Limits) -> None:
@@ -274,11 +279,12 @@ def _subjects(
     if DAY not in by_name:
         return tuple(data), None
     where = f'tensor "{DAY}"'
-    if _column_shape(by_name[DAY], where, limits, INT64)[0] != shape[0]:
+    shape_of_days = _column_shape(by_name[DAY], where, limits, INT64)
+    if shape_of_days[0] != shape[0]:
         raise BadRequest(f'{where}: another number of rows than "{SUBJECT}"')
-    days = _flat(by_name[DAY], by_name[DAY]["shape"], where, "whole numbers")
+    days = _flat(by_name[DAY], shape_of_days, where, "whole numbers")
     if not isinstance(days, np.ndarray):
-        if not all(type(day) is int for day in days):
+        if not all(map(_whole, days)):
             raise BadRequest(f'{where}: "data" holds something other than whole numbers')
         if max(map(abs, days)) > _FARTHEST_DAY:
             raise BadRequest(f"{where}: a day is farther than {_FARTHEST_DAY} days away")
