@@ -3,9 +3,11 @@
     python benchmarks/local_run.py --subjects 1000 --repeats 3
 
 Each repeat runs the main job in a fresh home. Overhead of a step is its wall time minus the time between its own
-start and finish: starting Python, kfp's executor, and the orchestrator. Imports are measured in one further run with
-Python's own import timer (which slows it), and lie partly inside and partly outside the steps. Prints one table of
-medians and the same as JSON with ``--json``.
+start and finish: starting Python, kfp's executor, and the orchestrator. CPU is what the step's process and its children
+used from their start to the step's finish, peak memory that of the process. Imports are measured in one further run
+with Python's own import timer (which slows it), and lie partly inside and partly outside the steps. The no-op step does
+nothing but start, open its stores, and record that it ran. Prints one table of medians and the same as JSON with
+``--json``.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +56,41 @@ def imports(home: Path) -> dict[str, float]:
     return {task: microseconds / 1e6 for task, microseconds in found.items()}
 
 
+def used(home: Path) -> dict[str, dict[str, float]]:
+    """CPU seconds and peak MB by step name, from the steps' records."""
+    records = [json.loads(path.read_text()) for path in home.glob("runs/*/steps/*/record.json")]
+    return {record["step"]: {"cpu": record["cpu_seconds"], "peak_mb": record["peak_mb"]} for record in records}
+
+
+def no_op(home: Path, repeats: int) -> dict[str, Any]:
+    """A step that does nothing, each time in a process of its own."""
+    code = "from trialops.stores import step\nwith step('no-op'): pass"
+    found, seconds = [], []
+    for number in range(repeats + 1):
+        environment = {
+            **os.environ,
+            "TRIALOPS_HOME": str(home),
+            "TRIALOPS_RUN_ID": f"no-op-{number}",
+            "PYTHONPATH": str(ROOT),
+        }
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], env=environment, check=True, stdout=subprocess.DEVNULL)
+        seconds.append(time.perf_counter() - began)
+        record = json.loads((home / f"runs/no-op-{number}/steps/no-op/record.json").read_text())
+        found.append((record["seconds"], record["cpu_seconds"], record["peak_mb"]))
+    inside, cpu, peak = (statistics.median(one[k] for one in found[1:]) for k in range(3))  # the first makes the stores
+    wall = statistics.median(seconds[1:])
+    return {
+        "step": "a no-op step",
+        "wall": wall,
+        "inside": inside,
+        "overhead": wall - inside,
+        "cpu": cpu,
+        "peak_mb": peak,
+        "imports": 0.0,
+    }
+
+
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -71,8 +109,9 @@ def main() -> int:
         records = [run(Path(scratch) / f"home-{n}", source, arguments.backend) for n in range(arguments.repeats)]
         run(Path(scratch) / "imports", source, arguments.backend, PYTHONPROFILEIMPORTTIME="1")
         imported = imports(Path(scratch) / "imports")
+        spent = [used(Path(scratch) / f"home-{n}") for n in range(arguments.repeats)]
+        rows = [no_op(Path(scratch) / "no-op", arguments.repeats)]
 
-    rows = []
     for step in records[0]["steps"]:
         same = [s for record in records for s in record["steps"] if s["path"] == step["path"]]
         if step["state"] != "ran":
@@ -83,6 +122,8 @@ def main() -> int:
                 "wall": statistics.median(s["seconds"] for s in same),
                 "inside": statistics.median(s["inside_seconds"] for s in same),
                 "overhead": statistics.median(s["overhead_seconds"] for s in same),
+                "cpu": statistics.median(one[step["step"]]["cpu"] for one in spent),
+                "peak_mb": statistics.median(one[step["step"]]["peak_mb"] for one in spent),
                 "imports": round(imported.get(step["path"], 0.0), 2),
             }
         )
@@ -93,14 +134,15 @@ def main() -> int:
     if arguments.json:
         print(json.dumps({"steps": rows, "total": total}, indent=1))
         return 0
-    print(f"{'step':<34}{'wall s':>9}{'inside s':>10}{'overhead s':>12}{'imports s':>11}")
+    columns = ("wall", "inside", "overhead", "cpu", "imports", "peak_mb")
+    print(f"{'step':<34}" + "".join(f"{name.replace('_', ' '):>10}" for name in columns))
     for row in rows:
         print(
-            f"{row['step']:<34}{row['wall']:>9.2f}{row['inside']:>10.2f}{row['overhead']:>12.2f}{row['imports']:>11.2f}"
+            f"{row['step']:<34}" + "".join(f"{row[name]:>10.2f}" for name in columns[:-1]) + f"{row['peak_mb']:>10.0f}"
         )
     share = total["overhead"] / total["wall"]
-    print(f"{'the run':<34}{total['wall']:>9.2f}{total['wall'] - total['overhead']:>10.2f}{total['overhead']:>12.2f}")
-    print(f"overhead is {share:.0%} of the wall time, {total['overhead'] / len(rows):.2f} s a step")
+    print(f"{'the run':<34}{total['wall']:>10.2f}{total['wall'] - total['overhead']:>10.2f}{total['overhead']:>10.2f}")
+    print(f"overhead is {share:.0%} of the wall time, {total['overhead'] / (len(rows) - 1):.2f} s a step")
     return 0
 
 

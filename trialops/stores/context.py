@@ -8,6 +8,7 @@ repeated in its metadata, so that lineage needs no store but our own.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 import traceback
@@ -463,6 +464,7 @@ def _record(run: Step, state: str, started: str, seconds: float, **more: Any) ->
         "started": started,
         "finished": _now(),
         "seconds": round(seconds, 4),
+        **_used_by_process(),
         "code_version": code_version(),
         "parameters": _plain(run.parameters),
         "inputs": run.inputs,
@@ -475,6 +477,15 @@ def _record(run: Step, state: str, started: str, seconds: float, **more: Any) ->
     run.objects.put(f"{run.key}/record.json", json.dumps(record, indent=1, sort_keys=True, default=str).encode())
     if state == "finished":
         note_uses(run.objects, record, f"{run.key}/record.json")
+
+
+def _used_by_process() -> dict[str, float]:
+    """CPU time since this process began, its children's included, and its largest memory so far."""
+    import resource
+
+    spent = os.times()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
+    return {"cpu_seconds": round(sum(spent[:4]), 3), "peak_mb": round(peak, 1)}
 
 
 def _emit(event: str, name: str, **values: Any) -> None:
