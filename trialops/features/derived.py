@@ -178,7 +178,7 @@ def with_scores(state: pl.DataFrame, view: View, borrowed: dict[str, pl.DataFram
 
 
 def follow_up(build: Builder, view: View) -> pl.DataFrame:
-    """The latest study day known of each subject: each day of knowledge, and at last the day of the data cut."""
+    """The latest study day known of each subject: each day of knowledge, and the day of the data cut."""
     import polars as pl
 
     (feature,) = view.features
@@ -188,10 +188,7 @@ def follow_up(build: Builder, view: View) -> pl.DataFrame:
     if cut in build.tables[view.table].columns:
         about = build.versions(view.table, [cut]).filter(pl.col("until").is_null() & pl.col(cut).is_not_null())
         day = pl.max_horizontal(study_time.ordinal(pl.col(cut)), "arrival")
-        last = spine.group_by(timeline.code_of(pl.col("stamp")).alias("code")).agg(pl.col("stamp").max().alias("_last"))
-        ends = about.select(code=pl.col("code").cast(pl.Int64), stamp=timeline.stamp(pl.col("code"), day))
-        ends = ends.join(last, on="code", how="left").filter(pl.col("stamp") > pl.col("_last").fill_null(-1))
-        spine = timeline.spine(spine, ends)
+        spine = timeline.spine(spine, about.select(stamp=timeline.stamp(pl.col("code"), day)))
     return spine.with_columns(study_time.day(timeline.ordinal_of(pl.col("stamp"))).cast(pl.Float64).alias(feature))
 
 
