@@ -42,9 +42,11 @@ def correlations(ranked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         Correlations of shape (p, p), NaN where a column does not vary, 1 on the diagonal; and rows of each pair.
     """
     import numpy as np
+    from threadpoolctl import threadpool_limits
 
     known = (~np.isnan(ranked)).astype(np.float64)
-    return from_sums(sums(np.nan_to_num(ranked), known))
+    with threadpool_limits(1, "blas"):  # products this small take longer on threads that wait for each other
+        return from_sums(sums(np.nan_to_num(ranked), known))
 
 
 def sums(filled: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -54,13 +56,6 @@ def sums(filled: np.ndarray, known: np.ndarray) -> np.ndarray:
         filled: Shape (n, p), 0 where missing.
         known: Shape (n, p), 1.0 where known.
     """
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1, "blas"):  # products this small take longer on threads that wait for each other
-        return _products(filled, known)
-
-
-def _products(filled: np.ndarray, known: np.ndarray) -> np.ndarray:
     import numpy as np
 
     return np.stack([filled.T @ filled, filled.T @ known, (filled * filled).T @ known, known.T @ known])

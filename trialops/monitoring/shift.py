@@ -57,7 +57,8 @@ def domain_classifier(
     """Cross-validate a classifier of current against reference rows.
 
     The area is averaged over the folds: every fold's rows are new to the model that scores them, and scores of
-    different models are not mixed. Its variance is the mean of DeLong's over the folds, divided by their number.
+    different models are not mixed. Its variance is the mean of DeLong's over the folds times 1/folds + 1/(folds - 1):
+    the folds' models share rows, so their areas are not independent (Nadeau and Bengio, Machine Learning 52 (2003)).
 
     Args:
         reference: Rows the model learnt from.
@@ -69,6 +70,7 @@ def domain_classifier(
         TrialOpsError: A feature is absent.
     """
     import numpy as np
+    from threadpoolctl import threadpool_limits
 
     from trialops.models.candidates import fit_logistic, predict_logistic
     from trialops.models.discrimination import delong, z_value
@@ -86,14 +88,16 @@ def domain_classifier(
     parts = np.zeros(len(features))
     for k in range(limits.folds):
         rest, part = fold != k, fold == k
-        fitted = fit_logistic(x[rest], y[rest], {"C": limits.penalty, "l1_ratio": 0.0}, policy.seed)
+        with threadpool_limits(1, "blas"):  # a fit this small takes longer on threads that wait for each other
+            fitted = fit_logistic(x[rest], y[rest], {"C": limits.penalty, "l1_ratio": 0.0}, policy.seed)
         found, covariance = delong(y[part], predict_logistic(fitted, x[part])[None, :])
         areas[k], variances[k] = found[0], covariance[0, 0]
         # The mean score of current rows less that of reference rows is a sum over the columns.
         weight = np.array(fitted["coefficients"]) / np.array(fitted["scale"])
         apart = weight * (x[part & (y == 1)].mean(axis=0) - x[part & (y == 0)].mean(axis=0))
         parts += np.bincount(owner, weights=apart, minlength=len(features))
-    area, error = float(areas.mean()), math.sqrt(float(variances.mean()) / limits.folds)
+    area = float(areas.mean())
+    error = math.sqrt(float(variances.mean()) * (1 / limits.folds + 1 / (limits.folds - 1)))
     low = float(area - z_value(1 - 2 * limits.alpha) * error)
     told_apart = low > 0.5 and area >= limits.relevant_auroc
     positive = np.maximum(parts, 0.0)

@@ -186,6 +186,7 @@ def _permuted(before: np.ndarray, now: np.ndarray, permutations: int, seed: int)
     the other, so a permutation costs the products of the smaller side alone.
     """
     import numpy as np
+    from threadpoolctl import threadpool_limits
 
     rows = np.vstack([before, now])
     known = (~np.isnan(rows)).astype(np.float64)
@@ -200,8 +201,9 @@ def _permuted(before: np.ndarray, now: np.ndarray, permutations: int, seed: int)
     n, m = len(before), len(now)
     rng = np.random.default_rng(seed)
     size = min(n, m)
-    observed = norm(np.arange(n, n + m) if m <= n else np.arange(n))
-    return observed, np.array([norm(rng.permutation(n + m)[:size]) for _ in range(permutations)])
+    with threadpool_limits(1, "blas"):  # see correlations()
+        observed = norm(np.arange(n, n + m) if m <= n else np.arange(n))
+        return observed, np.array([norm(rng.permutation(n + m)[:size]) for _ in range(permutations)])
 
 
 def importance_stability(

@@ -74,6 +74,49 @@ def bars(labels: Sequence[str], values: Sequence[float], *, xlabel: str) -> str:
     return _svg(figure)
 
 
+def limits(labels: Sequence[str], values: Sequence[float], *, limit: float, xlabel: str) -> str:
+    """Horizontal bars with a limit: those beyond it in the second colour."""
+    figure, axes = _axes(height=0.6 + 0.24 * max(len(labels), 1))
+    colours = [COLOURS[1] if value > limit else COLOURS[0] for value in values]
+    axes.barh(range(len(labels)), list(values), color=colours, height=0.62)
+    axes.axvline(limit, color=SOFT, linewidth=1, linestyle="--")
+    axes.set_yticks(range(len(labels)), labels=list(labels))
+    axes.invert_yaxis()
+    axes.set_xlabel(xlabel)
+    return _svg(figure)
+
+
+def pairs(
+    labels: Sequence[str], first: Sequence[float], second: Sequence[float], *, names: tuple[str, str], ylabel: str
+) -> str:
+    """Two distributions over the same cells, bars side by side."""
+    figure, axes = _axes(height=2.6)
+    places = range(len(labels))
+    axes.bar([p - 0.2 for p in places], list(first), width=0.38, color=SOFT, label=names[0])
+    axes.bar([p + 0.2 for p in places], list(second), width=0.38, color=COLOURS[0], label=names[1])
+    axes.set_xticks(places, labels=list(labels), rotation=30, ha="right")
+    axes.set_ylabel(ylabel)
+    axes.yaxis.label.set_color(SOFT)
+    axes.legend(frameon=False, fontsize=9)
+    return _svg(figure)
+
+
+def heat_map(
+    rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float | None]], *, top: float
+) -> str:
+    """A table of figures as shades, from 0 to ``top`` and beyond; None leaves the cell empty."""
+    import math
+
+    figure, axes = _axes(height=1.6 + 0.26 * max(len(rows), 1))
+    shades = [[math.nan if value is None else value for value in row] for row in values]
+    image = axes.imshow(shades, aspect="auto", cmap="Oranges", vmin=0.0, vmax=top)
+    axes.set_xticks(range(len(columns)), labels=list(columns), rotation=60, ha="right")
+    axes.set_yticks(range(len(rows)), labels=list(rows))
+    axes.grid(visible=False)
+    figure.colorbar(image, ax=axes, shrink=0.8)
+    return _svg(figure)
+
+
 def _axes(*, height: float, width: float = 7.2) -> tuple[MplFigure, Axes]:
     from matplotlib.figure import Figure as MplFigure
 
