@@ -123,12 +123,13 @@ def served(folder: Path, url: str, bundle: Bundle | None = None, **options: Any)
     """A server over an online store; options are those of its command line."""
     made = (bundle or model()).save(folder / "bundle")
     (made / "service.json").write_text(SPEC.to_json())
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"online": url, **options}.items():
-            patch.setenv(f"TRIALOPS_SERVE_{name.upper()}", str(value))
-        server = ServerProcess(made, "withdrawal", "3", folder / "work")
-        with server:
-            yield server
+    server = ServerProcess(made, "withdrawal", "3", folder / "work")
+    with contextlib.ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:  # another server started meanwhile must not inherit it
+            for name, value in {"online": url, **options}.items():
+                patch.setenv(f"TRIALOPS_SERVE_{name.upper()}", str(value))
+            stack.enter_context(server)
+        yield server
 
 
 def ask(subjects: list[str], days: list[int] | None = None, **more: Any) -> bytes:
