@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from trialops.stores.features import service_name
 from trialops.stores.online.spec import FeatureServiceSpec, ViewSpec
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 DAY_ONE = datetime(2000, 1, 1, tzinfo=UTC)
 LABS = ViewSpec("labs", ("alt", "ast", "labs_last_day"), 30)
 VITALS = ViewSpec("vitals", ("pulse",))
-SPEC = FeatureServiceSpec("withdrawal_v1", "trialops", 1, (LABS, VITALS), {"days_since_labs": "labs.labs_last_day"})
+SPEC = FeatureServiceSpec(
+    service_name("withdrawal"), "trialops", 1, (LABS, VITALS), {"days_since_labs": "labs.labs_last_day"}
+)
 
 
 @pytest.fixture(params=["sqlite", "redis", "postgresql"])
@@ -39,7 +42,7 @@ def rows(view: ViewSpec, days: Mapping[str, int], value: float = 0.0) -> pl.Data
     values = value + np.arange(n * p, dtype=float).reshape(n, p)
     return pl.DataFrame(
         {
-            "subject_id": list(days),
+            "subject_id": pl.Series(list(days), dtype=pl.String),
             "event_timestamp": pl.Series(moments, dtype=pl.Datetime("us", "UTC")),
             "created": pl.Series(moments, dtype=pl.Datetime("us", "UTC")),
             **{name: values[:, number] for number, name in enumerate(view.columns)},
@@ -57,6 +60,7 @@ def feast_store(url: str, spec: FeatureServiceSpec, frames: Mapping[str, pl.Data
         folder,
         write_views(frames, folder / "views"),
         columns={view.name: view.columns for view in spec.views},
+        version=spec.version,
         online=feast_online_store(url),
     )
 

@@ -123,7 +123,7 @@ def materialize(
             end = until if until is not None and rows.height else newest
             assert end is None or isinstance(end, datetime)
             if store is not None and end is not None:
-                _tell_registry(store, name, rows["event_timestamp"].min(), end)
+                _tell_registry(store, name, lazy.select(pl.col("event_timestamp").min()).collect().item(), end)
             done.append(Materialized(name, written.subjects, written.written, written.kept, end))
     return tuple(done)
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 #: Column that names the built table a pushed row was added to, as JSON; "" where there was none.
 BUILT = "_built"
-_TRIES = 20
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Pushed:
 
     Attributes:
         view: The view.
-        table: The lake table and version that hold the rows.
+        table: The lake table that holds the rows.
         online: What the online store did with them.
     """
 
@@ -175,27 +174,25 @@ def _chain(view: str) -> str:
 
 
 def _keep(run: Step, view: ViewSpec, rows: pl.DataFrame) -> TableRef:
-    """Write the rows as a version of their own, and name it in the chain: pushes at one time do not lose each other."""
+    """Write the rows as a table of their own, and name it in the chain: pushes at one time do not lose each other.
+
+    Two writers that replace one Delta table at once can leave a version that holds the files of both.
+    """
     import polars as pl
     from deltalake.exceptions import CommitFailedError
 
     from trialops.features.current import CHAIN
+    from trialops.stores.digest import table_digest
     from trialops.stores.refs import Snapshot
 
     manifests = run.lake.manifests(CHAIN)
     built = manifests[-1].snapshot.tables.get(view.name) if manifests else None
     named = rows.with_columns(pl.lit(json.dumps(asdict(built), sort_keys=True) if built else "").alias(BUILT))
-    for attempt in range(_TRIES):
-        try:
-            ref = run.lake.write(f"pushed/{view.name}", named, run_id=run.run_id, step=run.name)
-            break
-        except CommitFailedError:
-            if attempt == _TRIES - 1:
-                raise TrialOpsError(
-                    "The lake could not take a push: other writers were always first.",
-                    where=f"pushed/{view.name}",
-                    fix="Send it again; send larger pushes less often.",
-                ) from None
+    digest = table_digest(named.to_arrow(compat_level=pl.CompatLevel.oldest()))
+    try:
+        ref = run.lake.write(f"pushed/{view.name}/p{digest[:24]}", named, run_id=run.run_id, step=run.name)
+    except CommitFailedError:  # the same push at the same time came first
+        ref = run.lake.write(f"pushed/{view.name}/p{digest[:24]}", named, run_id=run.run_id, step=run.name)
     run.lake.mark_validated(_chain(view.name), Snapshot({view.name: ref}), {}, run_id=run.run_id)
     return ref
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.online_stores import LABS, SPEC, VITALS, feast_read, feast_store, rows
 from trialops.errors import TrialOpsError
-from trialops.stores.online import FeatureServiceSpec, ViewSpec, from_definitions, open_reader
+from trialops.stores.online import FeatureServiceSpec, ViewSpec, entity_services, from_definitions, open_reader
 from trialops.stores.online.spec import NEVER
 from trialops.stores.online.vector import ahead, feature_matrix, latest_days
 from trialops.stores.online.writer import open_writer, write_view
@@ -322,9 +322,12 @@ def test_the_shipped_definitions_give_a_service_over_all_features() -> None:
     from trialops.features.definition_file import load
 
     definitions, spec = load(), from_definitions()
-    assert spec.name == "withdrawal_v1"
+    assert spec.name == f"withdrawal_v{definitions.version}"
     held = set(spec.columns) | set(spec.ages)
     assert set(definitions.features) <= held
+    entities = {service.join_keys: service for service in entity_services()}
+    assert set(entities) == {definitions.join_keys(name) for name in definitions.entity_views}
+    assert {v.name for s in entities.values() for v in s.views} == set(definitions.entity_views)
     assert all(source.partition(".")[2] in spec.view(source.partition(".")[0]).columns for source in spec.ages.values())
 
 

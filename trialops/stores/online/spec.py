@@ -235,5 +235,5 @@ def from_definitions(definitions: Definitions | None = None, task: Any = "withdr
     )
     home = {column: view.name for view in views for column in view.columns}
     ages = {age: f"{home[day]}.{day}" for age, day in definitions.ages.items()}
-    name = service_name(str(getattr(task, "name", task)))
+    name = service_name(str(getattr(task, "name", task)), definitions.version)
     return FeatureServiceSpec(name, PROJECT, definitions.version, views, ages)
