@@ -41,23 +41,38 @@ def crossing(
     Returns:
         float64 [K]. Their sum is the error of the plan for drift 0, its power otherwise.
     """
-    from scipy.stats import norm
-
-    out = []
-    nodes, weights = np.polynomial.legendre.leggauss(NODES)
-    points, mass = np.zeros(1), np.ones(1)  # the process before its first look: at 0 with certainty
-    before = 0.0
+    walk, out = _Walk(drift), []
     for t, z in zip(information, boundary, strict=True):
-        step, limit = t - before, z * np.sqrt(t)
-        spread, shift = np.sqrt(step), drift * step
-        outside = norm.cdf((-limit - points - shift) / spread) + norm.sf((limit - points - shift) / spread)
-        out.append(float(outside @ mass))
-        # On the B-value scale, S(t) = Z(t) sqrt(t), increments are independent and normal.
-        inside = limit * nodes
-        density = norm.pdf((inside[:, None] - points - shift) / spread) / spread
-        points, mass = inside, (density @ mass) * weights * limit
-        before = t
+        out.append(walk.leaves(t, z))
+        walk.stay(t, z)
     return np.array(out)
+
+
+class _Walk:
+    """The test statistic between its boundaries, on the B-value scale S(t) = Z(t) sqrt(t): normal increments."""
+
+    def __init__(self, drift: float = 0.0) -> None:
+        self._drift, self._before = drift, 0.0
+        self._nodes, self._weights = np.polynomial.legendre.leggauss(NODES)
+        self._points, self._mass = np.zeros(1), np.ones(1)  # before the first look: at 0 with certainty
+
+    def leaves(self, t: float, z: float) -> float:
+        """Probability of having stayed until now and being outside |Z| < z at t."""
+        from scipy.special import ndtr
+
+        spread, shift = np.sqrt(t - self._before), self._drift * (t - self._before)
+        limit = z * np.sqrt(t)
+        below, above = (-limit - self._points - shift) / spread, (limit - self._points - shift) / spread
+        return float((ndtr(below) + ndtr(-above)) @ self._mass)
+
+    def stay(self, t: float, z: float) -> None:
+        """Go on to t on the condition of |Z| < z there."""
+        spread, shift = np.sqrt(t - self._before), self._drift * (t - self._before)
+        inside = z * np.sqrt(t) * self._nodes
+        density = np.exp(-0.5 * ((inside[:, None] - self._points - shift) / spread) ** 2)
+        density /= spread * np.sqrt(2 * np.pi)
+        mass = (density @ self._mass) * self._weights * z * np.sqrt(t)
+        self._points, self._mass, self._before = inside, mass, t
 
 
 @lru_cache(maxsize=64)
@@ -121,26 +136,32 @@ def spending_boundary(
     Raises:
         TrialOpsError: The fractions do not rise within (0, 1].
     """
-    from scipy.optimize import brentq
-
-    fractions = [float(t) for t in information]
-    if not fractions or fractions[0] <= 0 or fractions[-1] > 1 or fractions != sorted(set(fractions)):
+    fractions = tuple(float(t) for t in information)
+    if not fractions or fractions[0] <= 0 or fractions[-1] > 1 or list(fractions) != sorted(set(fractions)):
         raise TrialOpsError(
             "information fractions must rise within (0, 1]",
             where="group-sequential boundary",
             fix="give each look once",
         )
-    boundary: list[float] = []
-    before = 0.0
-    for k, t in enumerate(fractions):
+    return np.array(_spending_boundary(fractions, alpha, spending))
+
+
+@lru_cache(maxsize=256)
+def _spending_boundary(fractions: tuple[float, ...], alpha: float, spending: Spending) -> tuple[float, ...]:
+    from scipy.optimize import brentq
+
+    walk, boundary, before = _Walk(), [], 0.0
+    for t in fractions:
         now = spent(t, alpha, spending)
         share, before = now - before, now
 
-        def excess(z: float, k: int = k, share: float = share) -> float:
-            return float(crossing(fractions[: k + 1], [*boundary, z])[-1]) - share
+        def excess(z: float, t: float = t, share: float = share) -> float:
+            return walk.leaves(t, z) - share
 
-        boundary.append(float(brentq(excess, 0.1, NEVER, xtol=1e-10)) if excess(NEVER) < 0 else NEVER)
-    return np.array(boundary)
+        z = float(brentq(excess, 0.01, NEVER, xtol=1e-10)) if excess(NEVER) < 0 else NEVER
+        boundary.append(z)
+        walk.stay(t, z)
+    return tuple(boundary)
 
 
 def drift_for_power(
@@ -153,6 +174,11 @@ def drift_for_power(
         boundary: As for `crossing`.
         power: Probability of crossing.
     """
+    return _drift(tuple(map(float, information)), tuple(map(float, boundary)), power)
+
+
+@lru_cache(maxsize=256)
+def _drift(information: tuple[float, ...], boundary: tuple[float, ...], power: float) -> float:
     from scipy.optimize import brentq
 
-    return float(brentq(lambda d: crossing(information, boundary, d).sum() - power, 0.0, 10.0, xtol=1e-10))
+    return float(brentq(lambda d: crossing(information, boundary, d).sum() - power, 0.0, 10.0, xtol=1e-8))

@@ -79,6 +79,15 @@ class Observer:
         """The recorded requests of a step by id."""
         return self._records.get((step, attempt), {})
 
+    def answered(self, step: int, attempt: int) -> int:
+        """Requests of a step that the candidate has answered, or failed to; one not mirrored for want of room is none.
+
+        Args:
+            step: Number of the step.
+            attempt: Attempt at it.
+        """
+        return sum(CANDIDATE in record["calls"] for record in self.seen(step, attempt).values())
+
     def counts(self, step: int, attempt: int) -> Counts:
         """How many requests of a step went which way."""
         records = self.seen(step, attempt).values()

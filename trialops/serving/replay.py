@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from trialops.serving.client import InferenceClient
 
 KEYS = ("subject_id", "site_id", "event_timestamp", "label", "split")
+ON_THEIR_WAY = 16
+"""Requests sent and not on record yet, at most: a slow candidate is not swamped with what is mirrored to it."""
 _NAMES = uuid.UUID("6a5f7d6c-9c0b-4d0e-8f25-3f6f4a1f2c11")
 
 
@@ -86,21 +88,24 @@ class ReplayTraffic:
         self._requests, self._features, self._client = requests, list(features), client
         self._x = requests.columns(self._features)
         self._rollout, self._per_step, self._patience = rollout, per_step, patience
-        self._sent: dict[str, None] = {}
-        self._last = time.monotonic()
-        self._begun = False
+        self._sent: set[str] = set()
+        self._open: set[str] = set()
+        self._recorded, self._last = -1, time.monotonic()
 
     def advance(self, step: int, attempt: int, seen: Mapping[str, Any], want: int) -> bool:
         """Send what is missing of the first `want` requests; see `trialops.serving.rollout.Source`."""
-        sent_before = len(self._sent)
+        self._open.difference_update(seen)
+        room, sent = ON_THEIR_WAY - len(self._open), 0
         for k in range(want):
             name = str(uuid.uuid5(_NAMES, f"{self._rollout}/{step}/{attempt}/{k}"))
-            if name not in seen and name not in self._sent:
+            if sent < room and name not in seen and name not in self._sent:
                 self._send(name, (step * self._per_step + k) % len(self._x))
-                self._sent[name] = None
-        if len(self._sent) > sent_before or not self._begun:
-            self._begun, self._last = True, time.monotonic()
-        else:
+                self._sent.add(name)
+                self._open.add(name)
+                sent += 1
+        if sent or len(seen) != self._recorded:
+            self._recorded, self._last = len(seen), time.monotonic()
+        if not sent:
             time.sleep(0.002)  # what was mirrored is on record a moment after its answer
         return time.monotonic() - self._last < self._patience
 

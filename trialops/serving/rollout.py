@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 PROMOTE: Literal["promote"] = "promote"
 ROLLBACK: Literal["rollback"] = "rollback"
+LEADING_SECONDS = 1.0
+"""Longest time between two looks at whether somebody else has taken the rollout over or ended it."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,7 @@ class Rollout:
         self._events: list[RolloutEvent] = []
         self._percents = policy.steps_percent if plan.stable else (100,)
         self._started = time.perf_counter()
+        self._checked = time.monotonic()
 
     def run(self) -> CanaryResult:
         """Begin the rollout, or go on with it, to its end.
@@ -257,7 +260,15 @@ class Rollout:
             self._note("step", number, attempt, percent)
         self._traffic.set_share(percent, step=number, attempt=attempt)
         looked = 0
-        while (have := len(observer.seen(number, attempt))) < policy.requests_per_step:
+        # Mirrored, every request tells about the candidate; else those of its share alone, and the others count too.
+        mirrored = policy.mirror or not self._plan.stable
+
+        def progress() -> int:
+            return observer.answered(number, attempt) if mirrored else len(observer.seen(number, attempt))
+
+        while (have := progress()) < policy.requests_per_step:
+            if time.monotonic() - self._checked > LEADING_SECONDS:
+                self._still_leading()
             if have - looked >= policy.look_every:
                 looked = have
                 self._still_leading()
@@ -284,6 +295,7 @@ class Rollout:
         return samples, checks
 
     def _still_leading(self) -> None:
+        self._checked = time.monotonic()
         rows = rollout_events(self._engine, self._plan.rollout)
         if len(rows) != len(self._events):
             raise RolloutTaken(
