@@ -6,6 +6,54 @@ from components.base import component
 
 
 @component
+def training_due(
+    validated: Input[Dataset], trigger: Output[Artifact], report: Output[HTML], task: str, force: bool = False
+) -> str:
+    """Decide whether enough is new since the last training: labelled subjects, events, corrections, erasures.
+
+    Args:
+        validated: Clean tables that passed the gate.
+        trigger: What is new, and the decision, as a document.
+        report: The same for people.
+        task: Prediction task.
+        force: Train in any case.
+
+    Returns:
+        "train" or "skip".
+    """
+    from trialops.models.task import load_task
+    from trialops.models.training import due
+    from trialops.models.training_page import trigger_page
+    from trialops.stores import step
+
+    with step("training-due", task=task, force=force) as run:
+        found = due(run, run.reference(validated), load_task(task), force=force)
+        run.write_json(trigger, found.as_dict())
+        numbers = {"new_subjects": found.new_subjects, "new_events": found.new_events, "changed": found.changed}
+        run.decide(found.action, numbers=numbers, policy={"name": found.policy, "digest": found.policy_digest})
+        run.show(report, trigger_page(found))
+    return found.action
+
+
+@component
+def skip_training(trigger: Input[Artifact]) -> str:
+    """Leave the registered models as they are: too little is new.
+
+    Args:
+        trigger: What is new, and the decision.
+
+    Returns:
+        Why.
+    """
+    from trialops.stores import step
+
+    with step("skip-training") as run:
+        reason = "; ".join(run.read_json(trigger)["reasons"])
+        run.decide("skip", numbers={"reason": reason}, policy="training trigger")
+    return reason
+
+
+@component
 def search_model(
     training: Input[Dataset],
     model: Output[Model],
@@ -66,6 +114,112 @@ def search_model(
 
 
 @component
+def select_model(search: Input[Artifact], selection: Output[Artifact], report: Output[HTML]) -> str:
+    """Compare what the search tried and decide whether its winner is worth registering.
+
+    Args:
+        search: Document of the search.
+        selection: The comparison and the decision, as a document.
+        report: The same for people.
+
+    Returns:
+        "register" or "keep".
+    """
+    from trialops.models.selection import load_selection_policy, select
+    from trialops.models.training_page import selection_page
+    from trialops.stores import step
+
+    with step("select-model") as run:
+        found = select(run.read_json(search), load_selection_policy())
+        run.write_json(selection, found.as_dict())
+        numbers = {"number": found.number, "kind": found.kind, "gain": found.gain.value, "reason": found.reason}
+        run.decide(found.action, numbers=numbers, policy={"name": found.policy, "digest": found.policy_digest})
+        run.show(report, selection_page(found))
+    return found.action
+
+
+@component
+def register_candidate(
+    model: Input[Model],
+    baseline: Input[Model],
+    training: Input[Dataset],
+    search: Input[Artifact],
+    selection: Input[Artifact],
+    task: str,
+) -> str:
+    """Register the selected model, with its lineage, as the candidate; nothing where none was selected.
+
+    Args:
+        model: Bundle of the model.
+        baseline: Bundle of the prespecified model.
+        training: Training set they were made from.
+        search: Document of the search.
+        selection: Document of the selection.
+        task: Prediction task, and name of the registered model.
+
+    Returns:
+        Version in the registry, or "none".
+    """
+    from trialops.models.registration import register_trained
+    from trialops.models.selection import REGISTER
+    from trialops.stores import step
+
+    with step("register-candidate", task=task) as run:
+        version, selected = "none", run.read_json(selection)
+        if selected["action"] == REGISTER:
+            registered = register_trained(
+                run,
+                task,
+                run.read_folder(model),
+                run.read_folder(baseline),
+                training=run.reference(training),
+                search=run.read_json(search),
+                selection=selected,
+            )
+            version = str(registered.version)
+            run.metrics |= {"digest": registered.digest}
+        run.metrics |= {"version": version}
+    return version
+
+
+@component
+def registered_model(
+    model: Output[Model],
+    baseline: Output[Model],
+    training: Output[Dataset],
+    search: Output[Artifact],
+    task: str,
+    alias: str = "candidate",
+    version: str = "",
+) -> str:
+    """Fetch a registered version with what it was trained on, to be judged.
+
+    Args:
+        model: Bundle of the model.
+        baseline: Bundle of the prespecified model trained beside it.
+        training: Its training set, at the version it was made from.
+        search: Document of the search that found it.
+        task: Prediction task, and name of the registered model.
+        alias: Alias to look up where no version is given.
+        version: Version; empty for the one the alias points at.
+
+    Returns:
+        The version.
+    """
+    from trialops.models.training import fetch_registered
+    from trialops.stores import step
+
+    with step("registered-model", task=task, alias=alias, version=version) as run:
+        found = fetch_registered(run, task, alias=alias, version=version)
+        run.write_folder(model, found.model)
+        run.write_folder(baseline, found.baseline)
+        run.write_reference(training, found.training)
+        run.write_json(search, found.search)
+        run.metrics |= {"version": found.version, "digest": found.digest}
+    return str(found.version)
+
+
+@component
 def evaluate_model(
     training: Input[Dataset],
     model: Input[Model],
@@ -104,7 +258,8 @@ def evaluate_model(
         new, prespecified = Bundle.load(run.read_folder(model)), Bundle.load(run.read_folder(baseline))
         judge = ClinicalModelEvaluatorOperator(load_task(task), seed=seed)
         result, reference = judge.run(new, rows), judge.run(prespecified, rows)
-        against = compare(new, prespecified, rows, role="baseline")
+        span = load_task(task).decision_thresholds
+        against = compare(new, prespecified, rows, role="baseline", thresholds=span)
         run.write_json(
             evaluation,
             {
@@ -246,17 +401,21 @@ def compare_with_champion(
 @component
 def register_model(
     model: Input[Model],
+    baseline: Input[Model],
     training: Input[Dataset],
+    search: Input[Artifact],
     evaluation: Input[Artifact],
     fairness: Input[Artifact],
     comparison: Input[Artifact],
     task: str,
 ) -> str:
-    """Register the model with its figures and lineage; a model already registered keeps its version.
+    """Register the model with its evidence and lineage; a model already registered keeps its version.
 
     Args:
         model: Bundle of the model.
+        baseline: Bundle of the prespecified model.
         training: Training set it was made from.
+        search: Document of the search.
         evaluation: Evaluation of the model.
         fairness: Fairness audit of the model.
         comparison: Comparison and decision.
@@ -273,10 +432,63 @@ def register_model(
             run,
             task,
             run.read_folder(model),
+            run.read_folder(baseline),
             training=run.reference(training),
+            search=run.read_json(search),
             evaluation=run.read_json(evaluation),
             fairness=run.read_json(fairness),
             comparison=run.read_json(comparison),
         )
         run.metrics |= {"version": registered.version, "digest": registered.digest}
     return str(registered.version)
+
+
+@component
+def conclude_evaluation(
+    model: Input[Model],
+    training: Input[Dataset],
+    search: Input[Artifact],
+    evaluation: Input[Artifact],
+    fairness: Input[Artifact],
+    comparison: Input[Artifact],
+    dossier: Output[Artifact],
+    report: Output[HTML],
+    version: str,
+    task: str,
+) -> str:
+    """Store the evidence of a judged version; make it the challenger where it passed.
+
+    Args:
+        model: Bundle of the model.
+        training: Training set it was made from.
+        search: Document of the search.
+        evaluation: Evaluation of the model.
+        fairness: Fairness audit of the model.
+        comparison: Comparison and decision.
+        dossier: Model card, TRIPOD+AI checklist and documents in one folder.
+        report: The verdict with its rules, and the checklist.
+        version: The version that was judged.
+        task: Prediction task, and name of the registered model.
+
+    Returns:
+        "passed", "passed, signature needed" or "not passed".
+    """
+    from trialops.models.judgement import conclude_judgement
+    from trialops.stores import step
+
+    with step("conclude-evaluation", task=task, version=version) as run:
+        concluded = conclude_judgement(
+            run,
+            task,
+            version,
+            run.read_folder(model),
+            training=run.reference(training),
+            search=run.read_json(search),
+            evaluation=run.read_json(evaluation),
+            fairness=run.read_json(fairness),
+            comparison=run.read_json(comparison),
+        )
+        run.write_folder(dossier, concluded.folder)
+        run.decide(concluded.verdict, numbers=concluded.numbers, policy=concluded.policy)
+        run.show(report, concluded.page)
+    return concluded.verdict

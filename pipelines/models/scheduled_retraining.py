@@ -77,7 +77,9 @@ def scheduled_retraining(
         ).set_display_name("Compare and decide")
         registered = register_model(
             model=model,
+            baseline=baseline,
             training=rows,
+            search=searched.outputs["search"],
             evaluation=evaluated.outputs["evaluation"],
             fairness=fair.outputs["fairness"],
             comparison=compared.outputs["comparison"],

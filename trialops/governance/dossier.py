@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trialops.governance.lineage import edges, run_records, upstream
+from trialops.governance.lineage import edges, run_records, tables_used, upstream
 from trialops.models.bundle import Bundle
 from trialops.models.comparison import Comparison, Decision
 from trialops.models.evaluation import Evaluation
@@ -120,7 +120,7 @@ def write_dossier(run: Step, evidence: Evidence) -> Dossier:
         "search.json": evidence.search,
         "release.json": evidence.release,
         "trial.json": facts,
-        "data_digests.json": _digests(records),
+        "data_digests.json": tables_used(records),
         "lineage.json": {"edges": edges(records), "steps": [_step(record) for record in records]},
         "audit_extract.json": _audit(run, {record["run_id"] for record in records} | {run.run_id}),
         "environment.json": _environment(),
@@ -189,21 +189,6 @@ def _approval(evidence: Evidence) -> str:
     if not evidence.comparison["approvals"] and not evidence.comparison["objections"]:
         lines.append("No person has signed this evidence.")
     return "\n".join(lines) + "\n"
-
-
-def _digests(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    found: dict[tuple[str, Any], dict[str, Any]] = {}
-    for record in records:
-        for item in (*record["inputs"], *record["outputs"]):
-            for name, table in item.get("tables", {}).items():
-                place = table.get("table") or f"sealed/{name}"
-                found[place, table.get("version")] = {
-                    "table": place,
-                    "version": table.get("version"),
-                    "rows": table["rows"],
-                    "digest": table["digest"],
-                }
-    return [found[key] for key in sorted(found, key=str)]
 
 
 def _step(record: Mapping[str, Any]) -> dict[str, Any]:

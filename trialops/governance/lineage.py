@@ -7,7 +7,7 @@ files it started from can be walked on any store, across runs whose steps were r
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from trialops.stores.objects import ObjectStore
@@ -107,3 +107,23 @@ def edges(records: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
 
 def _ordered(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(records, key=lambda record: (record["started"], record["step"]))
+
+
+def tables_used(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Every table version that steps read or wrote: table, version, rows, digest; sorted.
+
+    Args:
+        records: Step records.
+    """
+    found: dict[tuple[str, Any], dict[str, Any]] = {}
+    for record in records:
+        for item in (*record["inputs"], *record["outputs"]):
+            for name, table in item.get("tables", {}).items():
+                place = table.get("table") or f"sealed/{name}"
+                found[place, table.get("version")] = {
+                    "table": place,
+                    "version": table.get("version"),
+                    "rows": table["rows"],
+                    "digest": table["digest"],
+                }
+    return [found[key] for key in sorted(found, key=str)]

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from trialops.errors import TrialOpsError
 from trialops.models.bundle import Bundle
-from trialops.models.design_matrix import both_classes, inputs, labels
+from trialops.models.design_matrix import both_classes, inputs, labels, values
 from trialops.models.discrimination import Estimate, delong, p_text, z_value
 from trialops.models.evaluation import BETTER, WORSE, Evaluation, refuse_seen_sites
+from trialops.models.net_benefit import net_benefit_difference
 from trialops.models.policy import PromotionPolicy
 from trialops.models.record import plain
+from trialops.models.selection import loss_difference
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +42,8 @@ class Comparison:
         p_value: Two-sided, for no difference.
         n: Subjects.
         events: Events.
+        net_benefit: New minus other, net benefit averaged over the task's thresholds; None where no range was given.
+        log_loss: Other minus new, log loss saved per subject, sites as the independent units; None likewise.
     """
 
     comparator: str
@@ -51,6 +55,8 @@ class Comparison:
     p_value: float
     n: int
     events: int
+    net_benefit: Estimate | None = None
+    log_loss: Estimate | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The comparison as JSON values."""
@@ -98,6 +104,8 @@ def compare_predictions(
     role: str,
     comparator_digest: str = "",
     level: float = 0.95,
+    thresholds: tuple[float, float] | None = None,
+    site: np.ndarray | None = None,
 ) -> Comparison:
     """Compare two scores on the same subjects.
 
@@ -109,6 +117,8 @@ def compare_predictions(
         role: "champion" or "baseline".
         comparator_digest: Digest of its bundle.
         level: Confidence level.
+        thresholds: Lowest and highest threshold to compare the net benefit over; None leaves it out.
+        site: Site of each subject, to compare the log loss over; None leaves it out.
 
     Returns:
         The comparison. With fewer than two subjects in a class the interval is [-1, 1]. Two models that order
@@ -144,10 +154,20 @@ def compare_predictions(
         p_value,
         len(y),
         int(y.sum()),
+        net_benefit_difference(y, new, other, *thresholds, level=level) if thresholds else None,
+        loss_difference(y, other, new, site, level) if site is not None else None,
     )
 
 
-def compare(new: Bundle, other: Bundle, held_out: Any, *, role: str = "champion", level: float = 0.95) -> Comparison:
+def compare(
+    new: Bundle,
+    other: Bundle,
+    held_out: Any,
+    *,
+    role: str = "champion",
+    level: float = 0.95,
+    thresholds: tuple[float, float] | None = None,
+) -> Comparison:
     """Compare two bundles on the same held-out subjects.
 
     Args:
@@ -156,6 +176,7 @@ def compare(new: Bundle, other: Bundle, held_out: Any, *, role: str = "champion"
         held_out: Held-out part (polars or pandas).
         role: "champion" or "baseline".
         level: Confidence level.
+        thresholds: Lowest and highest threshold to compare the net benefit over.
 
     Returns:
         The comparison.
@@ -173,6 +194,8 @@ def compare(new: Bundle, other: Bundle, held_out: Any, *, role: str = "champion"
         role=role,
         comparator_digest=other.digest,
         level=level,
+        thresholds=thresholds,
+        site=values(held_out, "site_id"),
     )
 
 

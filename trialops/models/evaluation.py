@@ -14,6 +14,7 @@ from trialops.models.bundle import Bundle
 from trialops.models.calibration import Calibration, brier, calibration, scaled_brier
 from trialops.models.design_matrix import inputs, labels, values
 from trialops.models.discrimination import Estimate, auroc_interval, average_precision_interval, wilson
+from trialops.models.internal_external import InternalExternal, internal_external
 from trialops.models.net_benefit import DecisionCurve, decision_curve
 from trialops.models.record import plain
 
@@ -77,6 +78,7 @@ class Evaluation:
         decision_curve: Net benefit over the task's range of thresholds.
         operating: What happens at the decision threshold.
         by_site: One row per site, sorted.
+        over_sites: The sites summarised, with what the next site may show.
         verdict: "better than chance", "not shown to be better than chance" or "worse than chance".
         notes: What a reader should know.
     """
@@ -97,6 +99,7 @@ class Evaluation:
     by_site: tuple[SiteRow, ...]
     verdict: str
     notes: tuple[str, ...]
+    over_sites: InternalExternal | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The evaluation as JSON values."""
@@ -215,6 +218,7 @@ def evaluate_predictions(
         by_site=tuple(rows),
         verdict=verdict(area),
         notes=tuple(extra),
+        over_sites=internal_external(y, p, site, level=level),
     )
 
 

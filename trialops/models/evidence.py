@@ -53,10 +53,32 @@ def check_evidence(
             ("decision", "training set", comparison.get("training")),
         ]
     if search is not None:
-        stated += [
-            ("search", "model", search.get("digest")),
-            ("search", "training set", search["training"].get("digest")),
-        ]
+        stated += _of_search(search)
+    _refuse_others(model, training, stated)
+
+
+def check_search(model: Bundle, training: Snapshot, search: Mapping[str, Any]) -> None:
+    """Refuse a search that did not find this model, or found it on another training set.
+
+    Args:
+        model: The bundle.
+        training: The training set with its split.
+        search: Document of the search step.
+
+    Raises:
+        TrialOpsError: The search or the model names another one.
+    """
+    _refuse_others(model, training, [("model", "training set", model.training.get("digest")), *_of_search(search)])
+
+
+def _of_search(search: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
+    return [
+        ("search", "model", search.get("digest")),
+        ("search", "training set", search["training"].get("digest")),
+    ]
+
+
+def _refuse_others(model: Bundle, training: Snapshot, stated: list[tuple[str, str, Any]]) -> None:
     present = {"model": model.digest, "training set": training.digest}
     for document, subject, digest in stated:
         if digest != present[subject]:

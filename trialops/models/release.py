@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 RECORD_KIND = "model release"
 DECIDING_STEP = "compare-with-champion"
-SERVING_PACKAGES = ("lightgbm", "numpy")
 KEPT: dict[str, Kept] = {"hold": "hold", "reject": "reject", "unchanged": "unchanged"}
 STATES = {
     "promote": "promoted",
@@ -84,6 +83,7 @@ class Release:
             "objections": list(self.objections),
             "champion": self.champion,
             "training": self.training,
+            "signature_suffices": self.waits,
         }
 
     def numbers(self) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def decide_release(
     check_evidence(model, training, evaluation=evaluation, fairness=fairness)
     policy = load_promotion_policy()
     role = "baseline" if champion == "none" else "champion"
-    comparison = compare(model, other, held_out, role=role)
+    comparison = compare(model, other, held_out, role=role, thresholds=task.decision_thresholds)
     audit = restore(FairnessReport, fairness)
     decision = decide(restore(Evaluation, evaluation["model"]), comparison, audit, policy)
     to_sign = _digest(
@@ -237,46 +237,35 @@ def register(
     run: Step,
     task: str,
     bundle: Path,
+    baseline: Path,
     *,
     training: Snapshot,
+    search: Mapping[str, Any],
     evaluation: Mapping[str, Any],
     fairness: Mapping[str, Any],
     comparison: Mapping[str, Any],
 ) -> Registered:
-    """Put the model into the registry with its figures and where it came from.
+    """Put a model that has been judged into the registry, with all its evidence; challenger when it passed.
 
     Raises:
         TrialOpsError: The documents are not of this model and training set.
     """
-    from importlib.metadata import version
+    from trialops.models.registration import judged_metrics, judged_tags, keep_judgement, register_trained
 
-    from trialops.version import code_version
-
-    judged = evaluation["model"]
     loaded = Bundle.load(bundle)
-    check_evidence(loaded, training, evaluation=evaluation, fairness=fairness, comparison=comparison)
-    return run.registry.log(
+    check_evidence(loaded, training, evaluation=evaluation, fairness=fairness, comparison=comparison, search=search)
+    registered = register_trained(
+        run,
+        task,
         bundle,
-        name=task,
-        requirements=[f"{package}=={version(package)}" for package in SERVING_PACKAGES],
-        params={"kind": loaded.kind, **loaded.params},
-        metrics={
-            "auroc": judged["auroc"]["value"],
-            "auroc_low": judged["auroc"]["low"],
-            "auroc_high": judged["auroc"]["high"],
-            "brier": judged["brier"],
-            "held_out_subjects": judged["n"],
-            "held_out_events": judged["events"],
-        },
-        tags={
-            "verdict": judged["verdict"],
-            "fairness": fairness["verdict"],
-            "decision": comparison["decision"]["action"],
-            "training_digest": training.digest,
-            "code_version": code_version(),
-        },
-        run_id=run.run_id,
+        baseline,
+        training=training,
+        search=search,
+        metrics=judged_metrics(evaluation),
+        tags=judged_tags(evaluation, fairness, comparison),
     )
+    keep_judgement(run, task, registered, evaluation=evaluation, fairness=fairness, comparison=comparison)
+    return registered
 
 
 def conclude(run: Step, task: str, version: str, outcome: str, comparison: Mapping[str, Any]) -> dict[str, Any]:

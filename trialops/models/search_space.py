@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -188,16 +189,12 @@ def load_space(path: Path = SPACE) -> Space:
     return space
 
 
-class _quiet:
+@contextmanager
+def _quiet() -> Iterator[None]:
     """Optuna without its warnings of experimental samplers and its log lines."""
+    import optuna
 
-    def __enter__(self) -> None:
-        import optuna
-
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._caught = warnings.catch_warnings()
-        self._caught.__enter__()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-
-    def __exit__(self, *error: object) -> None:
-        self._caught.__exit__(*error)
+        yield

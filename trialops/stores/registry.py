@@ -2,7 +2,7 @@
 
 A version is a bundle. It is registered once for a bundle digest, however often a step or a run is repeated,
 and it is never handed out unless its files still have the registered digest. Aliases, not stages:
-"champion" is in service, "challenger" is under test.
+"champion" is in service, "challenger" has passed its evaluation, "candidate" was trained last.
 """
 
 from __future__ import annotations
@@ -26,9 +26,26 @@ if TYPE_CHECKING:
 
     from trialops.stores.promotion import Kept, Transition
 
-CHAMPION, CHALLENGER = "champion", "challenger"
+CHAMPION, CHALLENGER, CANDIDATE = "champion", "challenger", "candidate"
 RUN_TAG, DIGEST_TAG, MODEL_TAG = "trialops.run_id", "trialops.bundle_digest", "trialops.model"
-_PARAMS_PER_CALL = 100
+_PARAMS_PER_CALL, _METRICS_PER_CALL = 100, 1000
+
+
+@dataclass(frozen=True)
+class DataUsed:
+    """A table version a model was made from.
+
+    Attributes:
+        table: ``zone/name``.
+        version: Version in the lake.
+        digest: SHA-256 of its content.
+        role: What it was to the model: "training", "validated", "features".
+    """
+
+    table: str
+    version: int
+    digest: str
+    role: str
 
 
 @dataclass(frozen=True)
@@ -96,6 +113,8 @@ class ModelRegistry:
         tags: Mapping[str, str] | None = None,
         input_example: Mapping[str, float] | None = None,
         files: Sequence[Path] = (),
+        curves: Mapping[str, Sequence[tuple[int, float]]] | None = None,
+        data: Sequence[DataUsed] = (),
     ) -> Registered:
         """Register a bundle as the next version of a model; once for a bundle and run.
 
@@ -110,6 +129,8 @@ class ModelRegistry:
             input_example: One synthetic row by feature, no nulls; by default the bundle's fill values.
                 Never a subject's row.
             files: Plots, model card, evaluation: kept with the run under `files/`.
+            curves: Metric to its (step, value) points, such as learning curves; logged with the metrics.
+            data: Table versions the model was made from, logged as the run's data sets.
 
         Returns:
             The version, new or as it was registered before.
@@ -127,7 +148,8 @@ class ModelRegistry:
             labels = {**{key: str(value) for key, value in (tags or {}).items()}, **identity}
             experiment = self._experiment(name)
             mlflow_run = self._run(experiment, name, identity)
-            self._log_facts(mlflow_run, params or {}, metrics or {}, labels, files)
+            self._log_facts(mlflow_run, params or {}, metrics or {}, labels, files, curves or {})
+            self._log_data(mlflow_run, data)
             model_id, location = self._logged_model(experiment, mlflow_run, name, identity)
             with tempfile.TemporaryDirectory() as scratch:
                 # Written again on a retry: files of a call that died half-way are replaced, not trusted.
@@ -157,6 +179,39 @@ class ModelRegistry:
                 fix="look at the MLflow server's log",
             )
         return registered
+
+    def annotate(
+        self,
+        name: str,
+        version: str,
+        *,
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        files: Sequence[Path] = (),
+    ) -> None:
+        """Add what was found about a version after it was registered: metrics, tags, files.
+
+        Args:
+            name: Registered model.
+            version: Its version.
+            metrics: Finite numbers by name; one logged again is a second point of the same metric.
+            tags: Set on the version and on its run; the newest value stands.
+            files: Kept with the run under `files/`.
+
+        Raises:
+            TrialOpsError: There is no such version.
+        """
+        registered = self.version(name, version)
+        with session(self._uri):
+            self._log_facts(registered.mlflow_run_id, {}, metrics, tags, files, {})
+            for key, value in tags.items():
+                self._client.set_model_version_tag(name, str(version), key, str(value))
+
+    def versions(self, name: str) -> list[Registered]:
+        """Every version of a model that was registered here, oldest first."""
+        with session(self._uri):
+            found = self._client.search_model_versions(f"name = '{_quoted(name)}'")
+            return [_registered(v) for v in sorted(found, key=lambda v: int(v.version)) if v.tags.get(DIGEST_TAG)]
 
     def version(self, name: str, version: str) -> Registered:
         """One version.
@@ -322,21 +377,50 @@ class ModelRegistry:
         metrics: Mapping[str, float],
         tags: Mapping[str, str],
         files: Sequence[Path],
+        curves: Mapping[str, Sequence[tuple[int, float]]],
     ) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
         at = self._client.get_run(mlflow_run).info.start_time  # fixed, so that logging again repeats the same rows
         values = [Param(key, str(value)) for key, value in params.items()]
+        points = [Metric(key, float(value), at, 0) for key, value in metrics.items()]
+        points += [Metric(key, float(value), at, int(step)) for key, curve in curves.items() for step, value in curve]
+        # One call for what MLflow takes in one: a call for each trial and round costs more than fitting it.
         self._client.log_batch(
             mlflow_run,
-            metrics=[Metric(key, float(value), at, 0) for key, value in metrics.items()],
+            metrics=points[:_METRICS_PER_CALL],
             params=values[:_PARAMS_PER_CALL],
-            tags=[RunTag(key, value) for key, value in tags.items()],
+            tags=[RunTag(key, str(value)) for key, value in tags.items()],
         )
         for start in range(_PARAMS_PER_CALL, len(values), _PARAMS_PER_CALL):
             self._client.log_batch(mlflow_run, params=values[start : start + _PARAMS_PER_CALL])
+        for start in range(_METRICS_PER_CALL, len(points), _METRICS_PER_CALL):
+            self._client.log_batch(mlflow_run, metrics=points[start : start + _METRICS_PER_CALL])
         for path in files:
             self._client.log_artifact(mlflow_run, str(path), "files")
+
+    def _log_data(self, mlflow_run: str, data: Sequence[DataUsed]) -> None:
+        """Name the table versions a model was made from as the run's data sets."""
+        import json
+
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        if not data:
+            return
+        used = [
+            # MLflow keeps at most 36 characters of a digest; the whole one is part of the source.
+            DatasetInput(
+                Dataset(
+                    name=f"{item.table}@{item.version}",
+                    digest=item.digest[:36],
+                    source_type="delta",
+                    source=json.dumps({"table": item.table, "version": item.version, "sha256": item.digest}),
+                ),
+                [InputTag("mlflow.data.context", item.role)],
+            )
+            for item in data
+        ]
+        self._client.log_inputs(mlflow_run, used)
 
     def _logged_model(
         self, experiment: str, mlflow_run: str, name: str, identity: Mapping[str, str]

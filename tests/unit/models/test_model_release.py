@@ -224,11 +224,14 @@ def registered(run: Step, tmp_path: Path, weight: float = 1.2) -> Registered:
         run,
         TASK,
         model.save(tmp_path / "bundles" / str(weight)),
+        evidence.weak.save(tmp_path / "bundles" / "baseline"),
         training=evidence.training,
+        search={**evidence.search, "digest": model.digest},
         evaluation=evaluation,
         fairness=fairness,
         comparison={
-            "decision": {"action": "hold", "model_digest": model.digest},
+            "decision": {"action": "hold", "model_digest": model.digest, "reasons": []},
+            "objections": [],
             "training": evidence.training.digest,
         },
     )
