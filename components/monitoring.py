@@ -74,6 +74,103 @@ def judge_performance(
 
 
 @component
+def detect_drift(
+    validated: Input[Dataset],
+    features: Input[Dataset],
+    predictions: Input[Dataset],
+    drift: Output[Artifact],
+    rows: Output[Dataset],
+    report: Output[HTML],
+    task: str,
+) -> str:
+    """Compare what has come since with what the model in use was developed on.
+
+    Args:
+        validated: Clean tables, for who is at risk at the landmark.
+        features: Feature views.
+        predictions: Logged predictions.
+        drift: Drift of features, covariate shift and correlations as a document.
+        rows: What was compared: reference and current.
+        report: Features by drift, distributions, sites, the domain classifier, correlations.
+        task: Prediction task.
+
+    Returns:
+        "drift", "no drift" or "insufficient evidence".
+    """
+    import polars as pl
+
+    from trialops.models.task import load_task
+    from trialops.monitoring.drift_look import examine, nothing_registered
+    from trialops.monitoring.drift_page import drift_page, no_model_page
+    from trialops.monitoring.drift_policy import load_drift_policy
+    from trialops.privacy.permission import unrestricted
+    from trialops.stores import step
+
+    with step("detect-drift", task=task) as run:
+        loaded, policy = load_task(task), load_drift_policy()
+        tables = unrestricted(run.read(validated), run)
+        found = examine(run, loaded, tables, run.read(features), run.read_table(predictions), policy)
+        if found is None:
+            document, page = nothing_registered(task, policy), no_model_page(task)
+            nobody = pl.DataFrame(schema={"subject_id": pl.String})
+            compared = {"reference": nobody, "current": nobody}
+        else:
+            document, page = found.look.as_dict(), drift_page(found.look, policy, alias=found.watched.alias)
+            columns = ["subject_id", "site_id", *found.watched.bundle.features]
+            compared = {"reference": found.watched.rows.select(columns), "current": found.current.select(columns)}
+            run.metrics |= found.look.numbers()
+        run.write_json(drift, document)
+        run.write(rows, compared, zone=f"drift_{task}")
+        verdict = run.decide(
+            document["verdict"], numbers={**run.metrics, "reason": document["reason"]}, policy=document["policy"]
+        )
+        if document["alert"] or verdict == "drift":
+            run.audit("alert.drift", task, document["model"], reason=document["reason"])
+        run.show(report, page)
+    return verdict
+
+
+@component
+def evidently_report(rows: Input[Dataset], report: Output[HTML], task: str, wanted: bool = False) -> int:
+    """Write Evidently's report on a sample of what was compared, to look around in; our own figures decide.
+
+    Args:
+        rows: Reference and current rows.
+        report: Evidently's page; a note where it was not asked for or there are too few rows.
+        task: Prediction task.
+        wanted: Whether to write it: importing Evidently takes seconds.
+
+    Returns:
+        Number of features in the report; 0 where none was written.
+    """
+    from pathlib import Path
+
+    from trialops.monitoring.drift_evidently import no_report, write_report
+    from trialops.monitoring.drift_policy import load_drift_policy
+    from trialops.stores import step
+
+    with step("evidently-report", task=task, wanted=wanted) as run:
+        compared, policy = run.read(rows), load_drift_policy()
+        shown: list = []
+        if not wanted:
+            run.show(report, no_report("It was not asked for: set evidently to true."))
+        elif compared["current"].height < policy.min_rows:
+            run.show(report, no_report(f"There are fewer than {policy.min_rows} current rows."))
+        else:
+            features = [name for name in compared["reference"].columns if name not in ("subject_id", "site_id")]
+            shown = write_report(
+                compared["reference"],
+                compared["current"],
+                features,
+                Path(report.path),
+                threshold=policy.alert_psi,
+                seed=policy.seed,
+            )
+        run.metrics |= {"features": len(shown)}
+    return len(shown)
+
+
+@component
 def conclude_monitoring(
     performance: Input[Artifact],
     drift: Input[Artifact],

@@ -234,6 +234,20 @@ CATALOG: tuple[Entry, ...] = (
         arguments=(("source", INCOMING),),
     ),
     Entry(
+        name="data_drift_detection",
+        title="Data drift detection",
+        category="monitoring",
+        module="pipelines.monitoring.data_drift_detection",
+        schedule="0 5 * * *",
+        triggers=(),
+        owner="ML engineer",
+        alert_policy="model",
+        parameters=(
+            ("task", "Prediction task whose model's inputs are watched."),
+            ("evidently", "Write Evidently's report on a sample too."),
+        ),
+    ),
+    Entry(
         name="model_performance_monitoring",
         title="Model performance monitoring",
         category="monitoring",

@@ -53,10 +53,17 @@ class Released:
                 leave()
 
 
-def release(folder: Path) -> Released:
-    """Run the main job on a small trial and make its model the champion, whatever the gate says of so small a trial."""
-    generate(folder / "trial", **TRIAL)
-    home, source = Home(folder / "home"), folder / "trial" / "sdtm"
+def release(folder: Path, source: Path | None = None) -> Released:
+    """Run the main job on a small trial and make its model the champion, whatever the gate says of so small a trial.
+
+    Args:
+        folder: Where the home is made.
+        source: SDTM files; by default those of a trial that is generated here.
+    """
+    if source is None:
+        generate(folder / "trial", **TRIAL)
+        source = folder / "trial" / "sdtm"
+    home = Home(folder / "home")
     done = home.trialops("run", "scheduled_retraining", "--source", str(source), "--set", "trials=2")
     assert done.returncode == 0, done.stdout + done.stderr
     run_id = home.run()["run_id"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from trialops.models.design_matrix import inputs
 from trialops.monitoring.drift import DRIFT, INSUFFICIENT, DriftReport, drift
 from trialops.monitoring.drift_policy import DriftPolicy
-from trialops.monitoring.drift_rows import SITE, Watched
+from trialops.monitoring.drift_rows import SITE, Watched, came_since, served_rows, watched
 from trialops.monitoring.reference import PREDICTION
 from trialops.monitoring.shift import Shift, domain_classifier
 from trialops.monitoring.stability import (
@@ -20,6 +21,9 @@ from trialops.monitoring.stability import (
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from trialops.models.task import Task
+    from trialops.stores.context import Step
 
 
 @dataclass(frozen=True)
@@ -62,25 +66,88 @@ class DriftLook:
             "served": None if self.served is None else self.served.as_dict(),
         }
 
+    def numbers(self) -> dict[str, Any]:
+        """Figures for the step's record."""
+        return {
+            "reference_rows": self.report.n_reference,
+            "current_rows": self.report.n_current,
+            "served_rows": 0 if self.served is None else self.served.n_current,
+            "features_drifted": len(self.report.drifted),
+            "highest_psi": max((item.psi for item in self.report.features if item.psi == item.psi), default=0.0),
+            "classifier": self.shift.state,
+            "correlations": self.correlations.state,
+            "importance": self.importance.state,
+        }
+
     @property
     def alert(self) -> bool:
         """Whether a feature is beyond the alert limit, in the data or as served."""
         return self.report.alert or (self.served is not None and self.served.alert)
 
 
-def look(watched: Watched, current: pl.DataFrame, served: pl.DataFrame, policy: DriftPolicy) -> DriftLook:
+@dataclass(frozen=True)
+class Examined:
+    """A look, the version that was looked at, and the rows it was compared with."""
+
+    look: DriftLook
+    watched: Watched
+    current: pl.DataFrame
+
+
+def examine(
+    run: Step,
+    task: Task,
+    tables: Mapping[str, pl.DataFrame],
+    views: Mapping[str, pl.DataFrame],
+    predictions: pl.DataFrame,
+    policy: DriftPolicy,
+) -> Examined | None:
+    """Find the version to watch and look at what has come since; None while no version is registered.
+
+    Args:
+        run: The step.
+        task: The prediction task.
+        tables: Clean tables.
+        views: Feature views.
+        predictions: Logged predictions.
+        policy: The policy.
+    """
+    found = watched(run, task.name)
+    if found is None:
+        return None
+    run.progress("features of the subjects that came since", 0.2)
+    current = came_since(tables, views, task, found.rows["subject_id"], run.workdir)
+    logged = served_rows(predictions, found.bundle, landmark=task.landmark_day, slack=policy.landmark_slack_days)
+    run.progress("comparing", 0.6)
+    return Examined(look(found, current, logged, policy), found, current)
+
+
+def nothing_registered(task: str, policy: DriftPolicy) -> dict[str, Any]:
+    """The document while there is no version to compare with, in the form of :meth:`DriftLook.as_dict`."""
+    return {
+        "verdict": INSUFFICIENT,
+        "reason": f"no version of {task} is registered",
+        "alert": False,
+        "model": "none",
+        "features": [],
+        "multivariate": {},
+        "policy": {"name": policy.name, "version": policy.version, "digest": policy.digest},
+    }
+
+
+def look(version: Watched, current: pl.DataFrame, served: pl.DataFrame, policy: DriftPolicy) -> DriftLook:
     """Compare what came since, and what was served, with a model's reference.
 
     Args:
-        watched: The version and its reference.
+        version: The version and its reference.
         current: Subjects that came since, one row each.
         served: Logged inputs and answers, the latest of each subject; may be empty.
         policy: The policy. Where both are compared, each gets half of the level.
     """
-    bundle = watched.bundle
+    bundle = version.bundle
     shared = replace(policy, alpha=policy.alpha / 2) if served.height else policy
     report = drift(
-        watched.reference,
+        version.reference,
         current,
         shared,
         predictions=bundle.predict(inputs(current, bundle.features)) if current.height else [],
@@ -88,15 +155,15 @@ def look(watched: Watched, current: pl.DataFrame, served: pl.DataFrame, policy: 
     )
     logged = None
     if served.height:
-        logged = drift(watched.reference, served, shared, predictions=served[PREDICTION].to_numpy())
-    shift = domain_classifier(watched.rows, current, bundle.features, policy)
-    correlations = correlation_change(watched.rows, current, bundle.features, policy)
-    importance = importance_stability(bundle, watched.rows, current, policy)
+        logged = drift(version.reference, served, shared, predictions=served[PREDICTION].to_numpy())
+    shift = domain_classifier(version.rows, current, bundle.features, policy)
+    correlations = correlation_change(version.rows, current, bundle.features, policy)
+    importance = importance_stability(bundle, version.rows, current, policy)
     verdict, reason = together(report, logged, shift, correlations)
     return DriftLook(
         verdict=verdict,
         reason=reason,
-        model=f"{watched.version}:{bundle.digest}",
+        model=f"{version.version}:{bundle.digest}",
         report=report,
         served=logged,
         shift=shift,

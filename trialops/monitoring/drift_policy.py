@@ -66,6 +66,7 @@ class DriftPolicy:
         classifier: The domain classifier.
         dependence: Change of correlations.
         importance: Stability of importance.
+        landmark_slack_days: Most days between a logged prediction and the landmark.
         seed: Seed of folds, samples and permutations.
         digest: SHA-256 of the policy's content.
     """
@@ -85,6 +86,7 @@ class DriftPolicy:
     classifier: ClassifierPolicy
     dependence: DependencePolicy
     importance: ImportancePolicy
+    landmark_slack_days: int
     seed: int
     digest: str
 
@@ -140,6 +142,7 @@ def load_drift_policy(source: str | Path = "drift") -> DriftPolicy:
             repeats=importance.whole("repeats", 1, 1000),
             min_tau=importance.number("min_tau", -1.0, 1.0),
         ),
+        landmark_slack_days=top.whole("landmark_slack_days", 0),
         seed=top.whole("seed", 0),
         digest=hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
     )

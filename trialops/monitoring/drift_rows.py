@@ -168,14 +168,17 @@ def came_since(
     return build(views, waiting, task, workdir).select("subject_id", SITE, *task.features)
 
 
-def served_rows(predictions: pl.DataFrame, bundle: Bundle) -> pl.DataFrame:
-    """The inputs and answers of a model's logged predictions, the latest of each subject.
+def served_rows(predictions: pl.DataFrame, bundle: Bundle, *, landmark: int, slack: int) -> pl.DataFrame:
+    """The inputs and answers of a model's logged predictions around the landmark, the latest of each subject.
 
-    Rows without a subject are left out: they cannot be told from repetitions. So are answers of other versions.
+    Rows without a subject are left out: they cannot be told from repetitions. So are answers of other versions, and
+    those of other days: what has been counted by day 90 differs from what had been by the landmark, without any drift.
 
     Args:
         predictions: Logged predictions (`trialops.serving.prediction_log`).
         bundle: The model.
+        landmark: Study day the model learnt at.
+        slack: Most days before or after it.
 
     Returns:
         subject_id, site_id, the bundle's features and `prediction`; sorted by subject_id.
@@ -187,6 +190,7 @@ def served_rows(predictions: pl.DataFrame, bundle: Bundle) -> pl.DataFrame:
         predictions.filter(
             (pl.col("bundle_digest") == bundle.digest)
             & (pl.col("subject_id") != "")
+            & (pl.col("study_day") - landmark).abs().le(slack)
             & (pl.col("features").list.len() == width)
         )
         .sort("at", maintain_order=True)
