@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 _SLOT = 18
 #: Scripts sent before the first answer is read: client and server then work at the same time.
 _AHEAD = 4
-# KEYS are subjects. ARGV: the view's timestamp field, seconds to live ("0" for ever), the packed rows, the fields.
+# KEYS are subjects. ARGV: the view's timestamp field, the packed rows, the fields.
 # A row is the timestamp's slot, then nine bytes for each value, which begin with 0 where there is none.
 # Times are compared as (seconds, nanoseconds); seconds before 1970 are ten bytes of two's complement.
 SCRIPT = """
-local at, live, rows, columns = ARGV[1], ARGV[2], ARGV[3], #ARGV - 3
+local at, rows, columns = ARGV[1], ARGV[2], #ARGV - 2
 local width = SLOT + 9 * columns
 local byte, sub = string.byte, string.sub
 local function number(data, from)
@@ -44,7 +44,7 @@ local function moment(data)
   return seconds, nanos
 end
 local written, set = 0, {}
-for column = 1, columns do set[2 * column - 1] = ARGV[column + 3] end
+for column = 1, columns do set[2 * column - 1] = ARGV[column + 2] end
 set[2 * columns + 1] = at
 for row, key in ipairs(KEYS) do
   local from = (row - 1) * width + 1
@@ -63,7 +63,6 @@ for row, key in ipairs(KEYS) do
     end
     set[2 * columns + 2] = new
     redis.call('HSET', key, unpack(set))
-    if live ~= '0' then redis.call('EXPIRE', key, live) end
     written = written + 1
   end
 end
@@ -77,10 +76,9 @@ class RedisWriter(OnlineWriter):
     A script that fails on the way may be sent again: it only ever moves a subject's values forward in time.
     """
 
-    def __init__(self, url: str, spec: FeatureServiceSpec, *, live_seconds: int = 0) -> None:
+    def __init__(self, url: str, spec: FeatureServiceSpec) -> None:
         super().__init__(spec)
         self._pool = connection_pool(url, seconds=60.0)
-        self._live = live_seconds
         self._connection: Any = None
         self._waiting: deque[int] = deque()
 
@@ -98,11 +96,11 @@ class RedisWriter(OnlineWriter):
         keys = layout.redis_keys(batch.subjects, self.spec.join_keys, self.spec.project)
         request = b"".join(
             (
-                b"*%d\r\n" % (6 + len(keys) + len(view.columns)),
+                b"*%d\r\n" % (5 + len(keys) + len(view.columns)),
                 packed(b"EVAL", SCRIPT.encode()),
                 packed(str(len(keys)).encode()),
                 packed(*keys),
-                packed(layout.redis_time_field(view.name), str(self._live).encode(), packed_rows(batch)),
+                packed(layout.redis_time_field(view.name), packed_rows(batch)),
                 packed(*(layout.redis_field(view.name, column) for column in view.columns)),
             )
         )

@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_DAY_US = 86_400_000_000
+DAY_US = 86_400_000_000
 _DAY_ONE_US = int(DAY_ONE.timestamp()) * 1_000_000
 
 
 def event_ordinals(event_us: NDArray[np.int64]) -> NDArray[np.int64]:
     """Ordinals (days after day 1) of event times; not meaningful where there is none."""
-    return (event_us - _DAY_ONE_US) // _DAY_US
+    return (event_us - _DAY_ONE_US) // DAY_US
 
 
 def day_start_us(ordinals: NDArray[np.int64] | int) -> NDArray[np.int64] | int:
     """Microseconds since 1970 UTC at which days begin."""
-    return ordinals * _DAY_US + _DAY_ONE_US
+    return ordinals * DAY_US + _DAY_ONE_US
 
 
 def day_ordinals(study_day: int | NDArray[np.int64], n: int) -> NDArray[np.int64]:
@@ -102,13 +102,14 @@ class MatrixPlan:
         Raises:
             TrialOpsError: A day is 0.
         """
-        import numpy as np
+        return self.at(rows.values, day_ordinals(study_day, len(rows.values)))
 
-        out = rows.values[:, self._columns]
-        asked = day_ordinals(study_day, len(out))
+    def at(self, values: NDArray[np.float64], ordinals: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The same from a reader's values [n, columns] and the ordinals of the days asked for, int64 [n]."""
+        out = values[:, self._columns]
         if len(self._aged):
             day = out[:, self._aged]
-            out[:, self._aged] = asked[:, None] - np.where(day > 0, day - 1, day)
+            out[:, self._aged] = ordinals[:, None] - (day - (day > 0))
         return out
 
 
