@@ -1,6 +1,6 @@
-"""Feature services: what one model asks for."""
+"""Feature services: what one model asks for. Their names carry the task and the version of the feature definitions."""
 
-from feature_repo.views import current
-from trialops.stores.features import service, service_name
+from feature_repo.views import current, study_ages
+from trialops.stores.features import services
 
-withdrawal_v1 = service(service_name("withdrawal"), list(current.values()))
+globals().update({service.name: service for service in services("withdrawal", list(current.values()), study_ages)})

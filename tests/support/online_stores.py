@@ -60,7 +60,6 @@ def feast_store(url: str, spec: FeatureServiceSpec, frames: Mapping[str, pl.Data
         folder,
         write_views(frames, folder / "views"),
         columns={view.name: view.columns for view in spec.views},
-        version=spec.version,
         online=feast_online_store(url),
     )
 

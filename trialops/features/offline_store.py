@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from trialops.errors import TrialOpsError
-from trialops.features.offline_store_jobs import AsofRetrievalJob, ReadJob, as_arrow, row_wise
+from trialops.features.offline_store_jobs import AsofRetrievalJob, ReadJob, as_arrow, on_demand
 from trialops.features.offline_store_request import Asked, entity_rows, place_of
 from trialops.stores.features import load_feast
 
@@ -96,8 +96,8 @@ class AsofOfflineStore(DuckDBOfflineStore):
                 fix="Pass entity_df: one row per key and moment. All rows of a period: read the source itself.",
             )
         entities, moment = entity_rows(entity_df)
-        on_demand = [row_wise(v) for v in OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)]
-        for view in on_demand:
+        computed = [on_demand(v) for v in OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)]
+        for view in computed:
             if absent := set(view.get_request_data_schema()) - set(entities.column_names):
                 raise TrialOpsError(
                     f"The entity rows have no column {min(absent)}.",
@@ -113,7 +113,7 @@ class AsofOfflineStore(DuckDBOfflineStore):
                 fix="Pass full_feature_names=True, or rename the column of the entity rows.",
             )
         return AsofRetrievalJob(
-            entities, moment, asked, on_demand, full_feature_names, feature_refs, str(config.repo_path)
+            entities, moment, asked, computed, full_feature_names, feature_refs, str(config.repo_path)
         )
 
     @staticmethod

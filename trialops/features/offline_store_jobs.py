@@ -110,23 +110,24 @@ class AsofRetrievalJob(ReadJob):
         return RetrievalMetadata(self._refs, keys, ends["min"], ends["max"])
 
 
-def row_wise(view: OnDemandFeatureView) -> OnDemandFeatureView:
-    """An on-demand view as its singleton function wants it: row by row, as online.
+def on_demand(view: OnDemandFeatureView) -> OnDemandFeatureView:
+    """An on-demand view in Python as it behaves online: fed its inputs alone, singletons row by row, answers typed.
 
-    In historical retrieval Feast hands whole columns to the function of a singleton view.
+    In historical retrieval Feast hands whole columns, and all of them, to the function even of a singleton view, and
+    takes the types of the answer from what values there happen to be.
     """
-    if not (view.mode == "python" and view.singleton):
+    if view.mode != "python":
         return view
     view = copy(view)
-    view.feature_transformation = _RowWise(view)
+    view.feature_transformation = _InPython(view)
     return view
 
 
-class _RowWise:
-    """Calls the function of a singleton view once per row, with its inputs alone, and types what it returns."""
+class _InPython:
+    """Calls the function of an on-demand view."""
 
     def __init__(self, view: OnDemandFeatureView) -> None:
-        self._udf = view.feature_transformation.udf
+        self._udf, self._singleton = view.feature_transformation.udf, view.singleton
         self._inputs = list(view.get_request_data_schema())
         for projection in view.source_feature_view_projections.values():
             self._inputs += [name for f in projection.features for name in (f.name, f"{projection.name}__{f.name}")]
@@ -135,10 +136,14 @@ class _RowWise:
         import pyarrow as pa
         from feast.type_map import feast_value_type_to_pa
 
-        rows = table.select([c for c in dict.fromkeys(self._inputs) if c in table.column_names]).to_pylist()
-        answers = [self._udf(row) for row in rows]
-        typed = {f.name: feast_value_type_to_pa(f.dtype.to_value_type()) for f in features}
-        return pa.table({name: pa.array([a.get(name) for a in answers], kind) for name, kind in typed.items()})
+        inputs = table.select([c for c in dict.fromkeys(self._inputs) if c in table.column_names])
+        kinds = {f.name: feast_value_type_to_pa(f.dtype.to_value_type()) for f in features}
+        if self._singleton:
+            rows = [self._udf(row) for row in inputs.to_pylist()]
+            answer = {name: [row.get(name) for row in rows] for name in kinds}
+        else:
+            answer = self._udf(inputs.to_pydict())
+        return pa.table({name: pa.array(answer[name], kind) for name, kind in kinds.items()})
 
 
 def as_arrow(rows: pl.DataFrame) -> pa.Table:

@@ -17,19 +17,27 @@ if TYPE_CHECKING:
 GROUPS = ("group_sex", "group_age_band", "group_race")
 
 
-def write_views(views: Mapping[str, pl.DataFrame], folder: Path) -> dict[str, Path]:
-    """Write each view as parquet, timestamps in microseconds, and give its path.
+def write_views(views: Mapping[str, pl.DataFrame], folder: Path | str) -> dict[str, str]:
+    """Write each view as parquet, timestamps in microseconds, each file at once, and give its path.
+
+    Args:
+        views: View name -> frame: its join keys, event_timestamp and created first, then Float64 features.
+        folder: Folder, or ``s3://`` prefix.
 
     Raises:
         TrialOpsError: A view lacks a key column or holds a feature that is not Float64.
     """
     import polars as pl
 
-    folder.mkdir(parents=True, exist_ok=True)
+    from trialops.features.offline_store_files import Place
+    from trialops.stores.features import ENTITIES
+
+    base = str(folder) if "://" in str(folder) else str(Path(folder).resolve())
     paths = {}
     for name, frame in views.items():
-        wrong = [c for c in KEYS if c not in frame.columns]
-        wrong += [c for c, t in frame.schema.items() if c not in KEYS and t != pl.Float64]
+        keys = [c for c in ENTITIES if c in frame.columns]
+        wrong = [c for c in KEYS[1:] if c not in frame.columns] + ([] if keys else [KEYS[0]])
+        wrong += [c for c, t in frame.schema.items() if c not in (*keys, *KEYS) and t != pl.Float64]
         if wrong:
             raise TrialOpsError(
                 f"The column {wrong[0]} is missing or not Float64.",
@@ -37,9 +45,24 @@ def write_views(views: Mapping[str, pl.DataFrame], folder: Path) -> dict[str, Pa
                 fix="Compute the view with trialops.features.views.",
             )
         moments = [pl.col(c).cast(pl.Datetime("us", "UTC")) for c in KEYS[1:]]
-        paths[name] = folder / f"{name}.parquet"
-        frame.sort("subject_id", "event_timestamp", "created").with_columns(moments).write_parquet(paths[name])
+        place = Place(f"{base}/{name}.parquet")
+        place.write(frame.sort(*keys, *KEYS[1:]).with_columns(moments))
+        paths[name] = place.url
     return paths
+
+
+def publish(views: Mapping[str, pl.DataFrame]) -> dict[str, str]:
+    """Make these the current features, which the Feast repository in feature_repo/ reads.
+
+    Args:
+        views: View name -> frame.
+
+    Returns:
+        View name -> path or URL.
+    """
+    from trialops.stores.features import current_url
+
+    return write_views(views, current_url("").rpartition("/")[0])
 
 
 def point_in_time(

@@ -13,6 +13,7 @@ from trialops.privacy import certificate, requests, subject_store
 from trialops.privacy.erasure_reach import (
     Found,
     erase_feature_files,
+    erase_published,
     erase_rows,
     models_trained_on,
     versions_with,
@@ -36,14 +37,14 @@ class Stores:
         objects: Objects.
         engine: Database.
         vault: Keys.
-        work: Folder of the feature store's own files; None on a cluster, where they end with the pod.
+        work: Folders of the feature store's own files; none on a cluster, where they end with the pod.
     """
 
     lake: Lake
     objects: ObjectStore
     engine: Engine
     vault: Vault
-    work: Path | None
+    work: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,8 +148,9 @@ def carry_out(
     why = f"erasure request {request}"
     rows = erase_rows(stores.lake, found, subject, {"reason": why, "actor": actor}, run_id=run_id)
     features = {"offline": 0, "online": 0}
-    if stores.work is not None:
-        features = erase_feature_files(stores.work, subject)
+    for folder in stores.work:
+        features = {k: features[k] + n for k, n in erase_feature_files(folder, subject).items()}
+    features["offline"] += erase_published(stores.objects, subject)
     shredded, keys = subject_store.shred(
         subject, vault=stores.vault, objects=stores.objects, engine=stores.engine, reason=why, actor=actor
     )

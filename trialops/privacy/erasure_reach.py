@@ -125,6 +125,30 @@ def erase_feature_files(work: Path, subject: str) -> dict[str, int]:
     return {"offline": offline, "online": online}
 
 
+def erase_published(objects: ObjectStore, subject: str) -> int:
+    """Take a subject out of the features published for Feast, and out of what its offline store prepared from them.
+
+    Returns:
+        Files written again.
+    """
+    import polars as pl
+
+    from trialops.features.offline_store_files import Place
+
+    written = 0
+    for key in objects.list("features/current"):
+        if not key.endswith(".parquet"):
+            continue
+        place = Place(f"{objects.url.rstrip('/')}/{key}")
+        frame = place.scan().collect()
+        if "subject_id" in frame.columns:
+            kept = frame.filter((pl.col("subject_id") != subject).fill_null(True))
+            if kept.height < frame.height:
+                place.write(kept)
+                written += 1
+    return written
+
+
 def _erase_online(path: Path, subject: str) -> int:
     """Rows of Feast's online store for a subject: the serialized entity key holds the pseudonym as it is."""
     import sqlite3

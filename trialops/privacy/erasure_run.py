@@ -26,8 +26,8 @@ class ErasureRun:
 
 def run_erasures(run: Step, *, rotate_master: bool = False) -> ErasureRun:
     """Carry out every open request, oldest first; one that a legal hold keeps stays open."""
-    work = run.settings.home.resolve() / "work"
-    stores = Stores(run.lake, run.objects, run.engine, run.vault, work if work.is_dir() else None)
+    home = run.settings.home.resolve()
+    stores = Stores(run.lake, run.objects, run.engine, run.vault, (home / "work", home / "features"))
     waiting = [e for e in requests.open_requests(run.engine) if e.study == run.vault.study]
     done: list[Erasure] = []
     for i, event in enumerate(waiting):

@@ -10,11 +10,25 @@ import yaml
 import feature_repo
 from trialops.errors import TrialOpsError
 from trialops.features import study_time
-from trialops.features.training_set import write_views
-from trialops.features.views import feature_views
-from trialops.stores.features import OFFLINE, definitions, load_feast, open_store, shipped_columns
+from trialops.features.definition_file import load
+from trialops.features.training_set import publish, write_views
+from trialops.features.views import ages, feature_views
+from trialops.settings import settings
+from trialops.stores.features import (
+    OFFLINE,
+    definitions,
+    entity,
+    load_feast,
+    open_store,
+    service_name,
+    shipped_columns,
+    shipped_keys,
+)
 
 REPO = Path(feature_repo.__file__).parent
+
+
+SERVICE = service_name("withdrawal")
 
 
 def test_definitions_are_made_in_one_place(tmp_path: Path) -> None:
@@ -22,7 +36,8 @@ def test_definitions_are_made_in_one_place(tmp_path: Path) -> None:
     feast = load_feast()
     views = {o.name: o for o in objects if isinstance(o, feast.FeatureView)}
     services = [o for o in objects if isinstance(o, feast.FeatureService)]
-    assert list(views) == list(shipped_columns()) and [s.name for s in services] == ["withdrawal_v1"]
+    assert list(views) == list(shipped_columns())
+    assert [s.name for s in services] == [SERVICE, f"{SERVICE}_on_day"] and f"withdrawal_v{load().version}" == SERVICE
     for name, view in views.items():
         assert tuple(f.name for f in view.features) == shipped_columns()[name]
         assert {str(f.dtype) for f in view.features} == {"Float64"}
@@ -30,11 +45,16 @@ def test_definitions_are_made_in_one_place(tmp_path: Path) -> None:
             "event_timestamp",
             "created",
         )
-        assert [c.name for c in view.entity_columns] == ["subject_id"]
+        assert tuple(c.name for c in view.entity_columns) == shipped_keys()[name]
+    # A subject's model is asked about subjects: visits and sites have views and no place in its service.
+    assert {len(k) for k in shipped_keys().values()} == {1, 2} and ("site_id",) in shipped_keys().values()
+    asked = {p.name for p in services[0].feature_view_projections}
+    assert asked == {name for name, keys in shipped_keys().items() if keys == ("subject_id",)}
     with pytest.raises(TrialOpsError, match="genes is not defined"):
         definitions({"genes": tmp_path / "genes.parquet"})
-    with pytest.raises(TrialOpsError, match="genes_y may not end in _y"):
-        definitions({"genes": tmp_path / "genes.parquet"}, {"genes": ["genes_y"]})
+    with pytest.raises(TrialOpsError, match="dose is no join key"):
+        entity("dose")
+    assert definitions({}, {}, version=7)[-1].name == "withdrawal_v7"
 
 
 def test_stores_in_two_folders_do_not_see_each_other(trial: dict[str, pl.DataFrame], tmp_path: Path) -> None:
@@ -54,7 +74,7 @@ def test_online_values_are_those_of_the_last_row(trial: dict[str, pl.DataFrame],
     store.materialize(start, end)
     subject = views["labs"]["subject_id"][0]
     answer = store.get_online_features(
-        features=store.get_feature_service("withdrawal_v1"), entity_rows=[{"subject_id": subject}]
+        features=store.get_feature_service(SERVICE), entity_rows=[{"subject_id": subject}]
     ).to_dict()
     last = views["labs"].filter(pl.col("subject_id") == subject)[-1]
     for name in ("alt", "creatinine_uln_ratio", "labs_last_day"):
@@ -90,9 +110,72 @@ def test_profiles_agree_where_they_must(name: str) -> None:
         assert "skip_dedup" not in profile["online_store"]
 
 
+def test_ages_through_feast_are_those_of_training(trial: dict[str, pl.DataFrame], tmp_path: Path) -> None:
+    """The same numbers online, in historical retrieval and from `ages`, before day 1 and after."""
+    store = open_store(tmp_path, write_views(feature_views(trial), tmp_path))
+    names = list(load().ages)
+    store.materialize(study_time.timestamp_of(-60), study_time.timestamp_of(400))
+    subjects = sorted(trial["DM"]["USUBJID"].unique())[:12]
+    asked = [f"study_ages:{age}" for age in names]
+    days = list(dict.fromkeys(load().ages.values()))
+    for day in (-3, 1, 40):
+        rows = pl.DataFrame({"subject_id": subjects, "study_day": day}).with_columns(
+            pl.lit(study_time.timestamp_of(day)).dt.cast_time_unit("us").alias("event_timestamp")
+        )
+        job = store.get_historical_features(rows.to_pandas(), features=asked)
+        held = pl.DataFrame(pl.from_arrow(job.to_arrow()))
+        want = ages(held.select(days), load(), day).select(names)
+        assert held.select(names).equals(want)
+        if day == 40:
+            assert want["days_since_labs"].null_count() < len(subjects)
+    services = store.get_feature_service(f"{SERVICE}_on_day")
+    answer = store.get_online_features(
+        features=services, entity_rows=[{"subject_id": s, "study_day": 400} for s in subjects]
+    ).to_dict()
+    online = pl.DataFrame({d: pl.Series(answer[d], dtype=pl.Float64) for d in days})
+    want = ages(online, load(), 400).select(names)
+    assert pl.DataFrame({n: pl.Series(answer[n], dtype=pl.Float64) for n in names}).equals(want)
+    assert want["days_since_visit"].null_count() == 0
+
+
+def test_a_late_result_is_pushed_and_known_from_its_receipt(trial: dict[str, pl.DataFrame], tmp_path: Path) -> None:
+    """A push reaches the online store at once, and history from the day it was received: not before."""
+    feast = load_feast()
+    views = feature_views(trial)
+    store = open_store(tmp_path, write_views(views, tmp_path))
+    subject = views["labs"]["subject_id"][0]
+    last = views["labs"].filter(pl.col("subject_id") == subject)["event_timestamp"][-1]
+    store.materialize(study_time.timestamp_of(-60), study_time.timestamp_of(400))
+    asked = pl.DataFrame(
+        {"subject_id": [subject] * 3, "event_timestamp": [last, last.replace(year=2001), last.replace(year=2003)]}
+    )
+    before = store.get_historical_features(asked.to_pandas(), features=["labs:alt"]).to_df()
+    row = (
+        views["labs"]
+        .filter(pl.col("subject_id") == subject)[-1]
+        .with_columns(
+            pl.lit(last.replace(year=2001)).cast(pl.Datetime("us", "UTC")).alias("event_timestamp"),
+            pl.lit(last.replace(year=2002)).cast(pl.Datetime("us", "UTC")).alias("created"),
+            alt=pl.lit(777.0),
+        )
+    )
+    store.push("late_labs", row.to_pandas(), to=feast.data_source.PushMode.ONLINE_AND_OFFLINE)
+    after = store.get_historical_features(asked.to_pandas(), features=["labs:alt"]).to_df()
+    assert after["alt"].tolist()[:2] == before["alt"].tolist()[:2] and after["alt"][2] == 777.0
+    answer = store.get_online_features(features=["labs:alt"], entity_rows=[{"subject_id": subject}]).to_dict()
+    assert answer["alt"] == [777.0]
+
+
 @pytest.mark.slow
-def test_feast_apply_takes_the_repository(trial: dict[str, pl.DataFrame], tmp_path: Path) -> None:
-    write_views(feature_views(trial), tmp_path / "features" / "current")
+def test_feast_apply_takes_the_repository(
+    trial: dict[str, pl.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a fresh home; what it registered then answers questions about subjects, visits and sites."""
+    monkeypatch.setenv("TRIALOPS_HOME", str(tmp_path))
+    settings.cache_clear()
+    views = feature_views(trial, entities=("subject", "subject_visit", "site"))
+    assert publish(views)["labs"] == str(tmp_path / "features" / "current" / "labs.parquet")
+    settings.cache_clear()
     code = "from trialops.stores.features import load_feast; load_feast(); from feast.cli.cli import cli; cli()"
     done = subprocess.run(
         [sys.executable, "-c", code, "-c", str(REPO), "apply"],
@@ -116,4 +199,17 @@ def test_feast_apply_takes_the_repository(trial: dict[str, pl.DataFrame], tmp_pa
         )
     )
     assert sorted(v.name for v in store.list_feature_views()) == sorted(shipped_columns())
-    assert [s.name for s in store.list_feature_services()] == ["withdrawal_v1"]
+    assert [v.name for v in store.list_on_demand_feature_views()] == ["study_ages"]
+    assert {s.name for s in store.list_feature_services()} == {SERVICE, f"{SERVICE}_on_day"}
+    assert {e.name for e in store.list_entities()} >= {"subject", "visit", "site"}
+    assert "late_labs" in {s.name for s in store.list_data_sources()}
+    visits = views["visit_findings"]
+    asked = visits.select("subject_id", "visit").unique(maintain_order=True)[:20]
+    asked = asked.with_columns(
+        pl.lit(study_time.timestamp_of(500)).cast(pl.Datetime("us", "UTC")).alias("event_timestamp")
+    )
+    name = shipped_columns()["visit_findings"][0]
+    got = store.get_historical_features(asked.to_pandas(), features=[f"visit_findings:{name}"]).to_arrow()
+    for row in pl.DataFrame(pl.from_arrow(got)).to_dicts():
+        of_visit = visits.filter(pl.col("subject_id") == row["subject_id"], pl.col("visit") == row["visit"])
+        assert row[name] == of_visit[name][-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import shutil
 import sqlite3
@@ -97,7 +98,7 @@ def test_a_trial_subject_is_refused_with_reasons_and_restricted(home: Path) -> N
     # The trial record and the way back to the subject stay; all that is not the trial's own is gone.
     assert names[1] in run.lake.read(_newest(run, "clean/dm"))["USUBJID"].to_list()
     assert run.vault.reidentify("subject", names[1], reason="SAE", actor="dr", engine=run.engine) == KEYS[1]
-    stores = Stores(run.lake, run.objects, run.engine, run.vault, None)
+    stores = Stores(run.lake, run.objects, run.engine, run.vault)
     assert still_there(stores, names[1]) == [] and len(still_there(stores, names[0])) >= 3
     assert set(run.lake.read(_newest(run, "omop/measurement"))["person_id"]) == {1, 3}
     assert body["models"] == [
@@ -129,10 +130,30 @@ def test_feature_store_files_lose_the_subject(home: Path) -> None:
     assert names[0].encode() in (work / "online.db").read_bytes()
 
 
+def test_published_features_and_what_is_prepared_from_them_lose_the_subject(home: Path) -> None:
+    from trialops.features.offline_store_files import Place
+    from trialops.features.offline_store_prepared import Source, prepared
+    from trialops.features.training_set import write_views
+    from trialops.privacy.erasure_reach import erase_published
+
+    run, names = made(home)
+    at = [dt.datetime(2000, 1, 10, tzinfo=dt.UTC)] * 3
+    frame = pl.DataFrame({"subject_id": names, "event_timestamp": at, "created": at, "alt": [1.0, 2.0, 3.0]})
+    paths = write_views({"labs": frame}, f"{run.objects.url}/features/current")
+    source = Source(Place(paths["labs"]), ("subject_id",), "event_timestamp", "created")
+    made_from = prepared(source)
+    assert made_from.scan().collect()["subject_id"].to_list() == sorted(names)
+    assert erase_published(run.objects, names[2]) == 2
+    for place in (source.place, made_from):
+        assert place.scan().collect()["subject_id"].to_list() == sorted(names[:2])
+    assert sorted(prepared(source).scan().collect()["alt"]) == [1.0, 2.0]
+    ask(run, KEYS[1])
+    _, document, _ = carried_out(home)  # and in a request: source and prepared file, beside those of the work folder
+    assert document["certificates"][0]["body"]["features"] == {"offline": 3, "online": 1}
+
+
 def test_online_store_is_the_real_feast(home: Path) -> None:
     """What Feast itself writes online is found by the erasure, and Feast then knows the subject no more."""
-    import datetime as dt
-
     from trialops.features.training_set import write_views
     from trialops.privacy.erasure_reach import erase_feature_files
     from trialops.stores.features import open_store
