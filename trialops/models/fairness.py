@@ -2,33 +2,44 @@
 
 A point estimate of a gap says little in small groups: a group without positives has no true-positive rate,
 and a library that reports 0 for it raises a false alarm or, mirrored, hides a real one. So a group needs a
-minimum of subjects, positives and negatives to be assessed; a gap fails when its whole interval lies above
-the limit, passes when it lies below, and is otherwise "insufficient evidence", which is a result. An
-unassessable group is listed and keeps its attribute from passing; a declared group without a single subject is
+minimum of subjects, positives and negatives to be assessed. Groups are the levels of each attribute and of the
+intersections the policy declares. Two questions are asked of each gap, and both are answered by its interval:
+
+* **Is there a difference?** It is *found* when the whole interval lies above 0.
+* **Is it larger than the policy allows?** It fails when its whole interval lies above the limit, passes when it lies
+  below, and is otherwise "insufficient evidence", which is a result.
+
+An unassessable group is listed and keeps its attribute from passing; a declared group without a single subject is
 listed as absent, since nobody has been treated in any way, and blocks only where the policy says so.
 
-Intervals: rates by Wilson. Gaps by a bootstrap stratified by group: resampling the rows of a group is one
-multinomial draw of its four confusion counts (with half a count added to each, so that a rate of 0 or 1 keeps
-a variance). All pairs of groups and both error rates share one critical value, the quantile of the largest
-studentised deviation, so the level holds for all of them together (Mandel and Betensky, Computational
-Statistics & Data Analysis 2008;52:2158).
+Multiplicity: all pairs of groups and both error rates of an attribute share one critical value (see
+`fairness_intervals`), and the attributes and intersections that can be compared share the error by Bonferroni, so the
+chance of finding any difference in a model without one is at most one minus the confidence level.
 """
 
 from __future__ import annotations
 
-import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from trialops.models.bundle import Bundle
 from trialops.models.design_matrix import inputs, labels, values
-from trialops.models.discrimination import Estimate, auroc_interval, wilson
+from trialops.models.discrimination import Estimate
+from trialops.models.fairness_groups import NOT_RECORDED, GroupRow, group_row
+from trialops.models.fairness_intervals import (
+    ERROR_RATES,
+    Metric,
+    confusion_counts,
+    differences,
+    net_benefit_at,
+    percentile_intervals,
+    predictive_value,
+    selection_rate,
+)
 from trialops.models.policy import FairnessPolicy
 from trialops.models.record import plain
-from trialops.pages.page import suppressed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,49 +47,6 @@ if TYPE_CHECKING:
     from trialops.models.task import Task
 
 PASS, FAIL, INSUFFICIENT = "pass", "fail", "insufficient evidence"
-NOT_RECORDED = "NOT RECORDED"
-ABSENT = "no held-out subjects"
-ERROR_RATES = ("true_positive_rate", "false_positive_rate")
-
-
-@dataclass(frozen=True)
-class GroupRow:
-    """One group of subjects.
-
-    Attributes:
-        level: Name of the group.
-        n: Subjects.
-        positives: Events.
-        negatives: Non-events.
-        assessable: Whether it meets the policy's minimum counts.
-        why_not: Which minimum it misses.
-        prevalence: Share of events.
-        true_positive_rate: Flagged among events.
-        false_positive_rate: Flagged among non-events.
-        ppv: Events among flagged.
-        selection_rate: Flagged among all.
-        auroc: Area under the ROC curve.
-        calibration_in_the_large: Observed share minus mean prediction; 0 is right.
-    """
-
-    level: str
-    n: int
-    positives: int
-    negatives: int
-    assessable: bool
-    why_not: str
-    prevalence: Estimate
-    true_positive_rate: Estimate
-    false_positive_rate: Estimate
-    ppv: Estimate
-    selection_rate: Estimate
-    auroc: Estimate
-    calibration_in_the_large: Estimate
-
-    @property
-    def absent(self) -> bool:
-        """Whether nobody belongs to the group."""
-        return self.n == 0
 
 
 @dataclass(frozen=True)
@@ -91,23 +59,38 @@ class Gap:
         estimate: The gap with its simultaneous interval.
         limit: The policy's limit.
         verdict: "pass", "fail" or "insufficient evidence".
+        found: Whether a difference is shown: the interval excludes 0.
+        higher_in: The group with the higher rate.
+        lower_in: The group with the lower rate.
     """
 
     metric: str
     estimate: Estimate
     limit: float
     verdict: str
+    found: bool
+    higher_in: str
+    lower_in: str
+
+
+@dataclass(frozen=True)
+class Described:
+    """A difference that is told and not limited: largest minus smallest group value, pointwise percentile interval."""
+
+    metric: str
+    estimate: Estimate
 
 
 @dataclass(frozen=True)
 class AttributeReport:
-    """One audit attribute: its groups, gaps and verdict, with the reason in words."""
+    """One audit attribute or intersection: its groups, gaps and verdict, with the reason in words."""
 
     attribute: str
     groups: tuple[GroupRow, ...]
     gaps: tuple[Gap, ...]
     verdict: str
     reason: str
+    described: tuple[Described, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,11 +101,12 @@ class FairnessReport:
         model: Name of the model.
         digest: Digest of its bundle.
         threshold: Probability from which a subject is flagged.
-        attributes: One report per attribute.
+        attributes: One report per attribute, then one per intersection.
         verdict: "fail" if any attribute fails, "pass" if all pass, else "insufficient evidence".
         method: How the intervals were made.
         policy: Name of the policy.
         policy_digest: Digest of the policy.
+        compared: Attributes and intersections with at least two assessable groups, among which the error is shared.
     """
 
     model: str
@@ -133,6 +117,7 @@ class FairnessReport:
     method: str
     policy: str
     policy_digest: str
+    compared: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON values."""
@@ -156,6 +141,7 @@ def audit_predictions(
     declared: Mapping[str, Sequence[str]] | None = None,
     model: str = "model",
     digest: str = "",
+    flag: np.ndarray | None = None,
 ) -> FairnessReport:
     """Audit predictions.
 
@@ -163,159 +149,146 @@ def audit_predictions(
         y: Labels 0 and 1 of shape (n,).
         p: Predicted probabilities of shape (n,).
         groups: Attribute -> group of each subject, shape (n,); None or NaN is the group "NOT RECORDED".
-        threshold: Probability from which a subject is flagged.
-        policy: Limits and minimum counts.
+        threshold: Probability from which a subject is flagged; also the exchange rate of the net benefit.
+        policy: Limits, minimum counts and the intersections to audit where all their attributes are in `groups`.
         declared: Attribute -> levels to report even when nobody belongs to them.
         model: Name for the report.
         digest: Digest of the bundle.
+        flag: Whether each subject is flagged, shape (n,), where that is not `p >= threshold`.
 
     Returns:
         The report.
     """
     import numpy as np
 
-    flag = p >= threshold
+    flag = p >= threshold if flag is None else flag
+    families = _families(groups, declared or {}, policy)
+    described = [
+        (family, counts, _rows(family, y, p, counts, threshold, policy))
+        for family in families
+        for counts in [confusion_counts(y, flag, family.code, len(family.levels))]
+    ]
+    compared = sum(sum(row.assessable for row in rows) > 1 for _, _, rows in described)
+    shared = max(compared, 1) if policy.across_attributes == "bonferroni" else 1
+    level = 1 - (1 - policy.confidence_level) / shared
     reports = []
-    for position, (attribute, raw) in enumerate(groups.items()):
-        group = np.array([NOT_RECORDED if v is None or v != v else str(v) for v in raw.tolist()], dtype=object)
-        levels = list(dict.fromkeys([*(declared or {}).get(attribute, ()), *sorted(set(group.tolist()))]))
-        table = _fairlearn_table(y, flag, group)
-        rows = tuple(_group_row(level, y, p, flag, group == level, table.get(level, {}), policy) for level in levels)
-        assessable = [row for row in rows if row.assessable]
-        cells = [_confusion(y, flag, group == row.level) for row in assessable]
-        gaps = _gaps(np.array(cells), policy, [policy.seed, position]) if len(assessable) > 1 else ()
-        reports.append(AttributeReport(attribute, rows, gaps, *_attribute_verdict(rows, gaps, policy)))
+    for position, (family, counts, rows) in enumerate(described):
+        kept = np.flatnonzero([row.assessable for row in rows])
+        names, cells = [rows[k].level for k in kept], counts[kept]
+        seed = [policy.seed, position]
+        gaps = _gaps(cells, names, policy, seed, level) if len(kept) > 1 else ()
+        told = _described(cells, threshold, policy, seed) if len(kept) > 1 else ()
+        reports.append(AttributeReport(family.name, rows, gaps, *_attribute_verdict(rows, gaps, policy), told))
     verdicts = {report.verdict for report in reports}
     overall = FAIL if FAIL in verdicts else PASS if verdicts == {PASS} else INSUFFICIENT
     method = (
-        f"rates: Wilson; gaps: bootstrap stratified by group, {policy.replicates} replicates, "
-        f"{policy.confidence_level:.0%} simultaneous over pairs of groups and both error rates"
+        f"rates: Wilson, pointwise; gaps: bootstrap stratified by group, {policy.replicates} replicates, "
+        f"{policy.confidence_level:.0%} simultaneous over pairs of groups, both error rates"
+        + (f" and, by Bonferroni, {compared} attributes and intersections" if shared > 1 else "")
     )
-    return FairnessReport(model, digest, threshold, tuple(reports), overall, method, policy.name, policy.digest)
-
-
-def _confusion(y: np.ndarray, flag: np.ndarray, part: np.ndarray) -> tuple[int, int, int, int]:
-    """True positives, false negatives, false positives, true negatives of a group."""
-    positive, flagged = y[part] == 1, flag[part]
-    return (
-        int((positive & flagged).sum()),
-        int((positive & ~flagged).sum()),
-        int((~positive & flagged).sum()),
-        int((~positive & ~flagged).sum()),
+    return FairnessReport(
+        model, digest, threshold, tuple(reports), overall, method, policy.name, policy.digest, compared
     )
 
 
-def _fairlearn_table(y: np.ndarray, flag: np.ndarray, group: np.ndarray) -> dict[str, dict[str, float]]:
-    """Rates by group from fairlearn; it gives 0 for a rate without subjects: check denominators."""
-    if len(y) == 0:
-        return {}
-    from fairlearn.metrics import MetricFrame, false_positive_rate, selection_rate, true_positive_rate
+@dataclass(frozen=True)
+class _Family:
+    """An attribute or intersection: its levels and the level of each subject as a number."""
 
-    metrics = {
-        "selection_rate": selection_rate,
-        "true_positive_rate": true_positive_rate,
-        "false_positive_rate": false_positive_rate,
-    }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        frame = MetricFrame(metrics=metrics, y_true=y, y_pred=flag.astype(int), sensitive_features=group)
-    return {
-        str(level): {str(k): float(v) for k, v in row.items()} for level, row in frame.by_group.to_dict("index").items()
-    }
+    name: str
+    levels: tuple[str, ...]
+    code: np.ndarray
 
 
-def _group_row(
-    level: str,
-    y: np.ndarray,
-    p: np.ndarray,
-    flag: np.ndarray,
-    part: np.ndarray,
-    rates: Mapping[str, float],
-    policy: FairnessPolicy,
-) -> GroupRow:
-    hit, miss, alarm, rest = _confusion(y, flag, part)
-    n, positives, negatives = hit + miss + alarm + rest, hit + miss, alarm + rest
-    confidence = policy.confidence_level
-
-    def rate(name: str, successes: int, total: int) -> Estimate:
-        score = wilson(successes, total, confidence)
-        return Estimate(rates[name], score.low, score.high, score.method, confidence) if total else score
-
-    missing = [
-        f"{count} {what} (at least {least})"
-        for count, what, least in (
-            (n, "subjects", policy.min_subjects),
-            (positives, "positives", policy.min_positives),
-            (negatives, "negatives", policy.min_negatives),
-        )
-        if count < least
-    ]
-    prevalence = wilson(positives, n, confidence)
-    expected = float(p[part].mean()) if n else math.nan
-    return GroupRow(
-        level=level,
-        n=n,
-        positives=positives,
-        negatives=negatives,
-        assessable=not missing,
-        why_not=", ".join(missing) if n else ABSENT,
-        prevalence=prevalence,
-        true_positive_rate=rate("true_positive_rate", hit, positives),
-        false_positive_rate=rate("false_positive_rate", alarm, negatives),
-        ppv=wilson(hit, hit + alarm, confidence),
-        selection_rate=rate("selection_rate", hit + alarm, n),
-        auroc=auroc_interval(y[part], p[part], confidence),
-        calibration_in_the_large=Estimate(
-            prevalence.value - expected,
-            prevalence.low - expected,
-            prevalence.high - expected,
-            prevalence.method,
-            confidence,
-        ),
-    )
+def _families(
+    groups: Mapping[str, np.ndarray], declared: Mapping[str, Sequence[str]], policy: FairnessPolicy
+) -> list[_Family]:
+    """Attributes, then the intersections of the policy whose attributes are all there."""
+    singles = {name: _coded(name, _texts(raw), declared.get(name, ())) for name, raw in groups.items()}
+    crossed = []
+    for names in policy.intersections:
+        if not all(name in singles for name in names):
+            continue
+        parts = [singles[name] for name in names]
+        text = [" / ".join(levels) for levels in zip(*(_names(part) for part in parts), strict=True)]
+        told = [" / ".join(levels) for levels in product(*(declared.get(name, ()) for name in names))]
+        crossed.append(_coded(" x ".join(names), text, told))
+    return [*singles.values(), *crossed]
 
 
-def _gaps(cells: np.ndarray, policy: FairnessPolicy, seed: list[int]) -> tuple[Gap, ...]:
-    """Gaps between groups from their confusion counts, shape (g, 4), in the order of `_confusion`."""
+def _texts(raw: np.ndarray) -> list[str]:
+    return [NOT_RECORDED if v is None or v != v else str(v) for v in raw.tolist()]
+
+
+def _names(family: _Family) -> list[str]:
+    return [family.levels[k] for k in family.code.tolist()]
+
+
+def _coded(name: str, text: Sequence[str], declared: Sequence[str]) -> _Family:
+    """Levels in declared order, then the others sorted."""
     import numpy as np
 
-    rng = np.random.default_rng(seed)
-    drawn = np.stack(
-        [rng.multinomial(c.sum(), (c + 0.5) / (c.sum() + 2), size=policy.replicates) for c in cells], axis=1
-    )  # (replicates, g, 4)
-    first, second = map(list, zip(*combinations(range(len(cells)), 2), strict=True))
+    levels = tuple(dict.fromkeys([*declared, *sorted(set(text))]))
+    number = {level: k for k, level in enumerate(levels)}
+    return _Family(name, levels, np.array([number[t] for t in text], dtype=np.int64))
 
-    def differences(counts: np.ndarray) -> np.ndarray:
-        """Signed differences between groups, (..., g, 4) -> (..., pairs, 2 error rates)."""
-        hit, miss, alarm, rest = np.moveaxis(counts, -1, 0)
-        rates = np.stack([hit / np.maximum(hit + miss, 1), alarm / np.maximum(alarm + rest, 1)], axis=-1)
-        return rates[..., first, :] - rates[..., second, :]
 
-    replicates, seen = differences(drawn), np.abs(differences(cells))
-    error = np.maximum(replicates.std(axis=0, ddof=1), 1e-12)
-    largest = (np.abs(replicates - replicates.mean(axis=0)) / error).max(axis=(1, 2))
-    reach = np.quantile(largest, policy.confidence_level) * error
-    low, high = np.clip(seen - reach, 0, 1).max(axis=0), np.clip(seen + reach, 0, 1).max(axis=0)
-    value = seen.max(axis=0)
-    triples = {name: (value[k], low[k], high[k]) for k, name in enumerate(ERROR_RATES)}
-    triples["equalized_odds"] = (value.max(), low.max(), high.max())
+def _rows(
+    family: _Family, y: np.ndarray, p: np.ndarray, counts: np.ndarray, threshold: float, policy: FairnessPolicy
+) -> tuple[GroupRow, ...]:
+    """One row per level; subjects are sorted by level once."""
+    import numpy as np
+
+    order = np.argsort(family.code, kind="stable")
+    ends = np.cumsum(counts.sum(axis=1))
+    parts = np.split(order, ends[:-1])
+    return tuple(
+        group_row(level, y[part], p[part], counts[k], threshold, policy)
+        for k, (level, part) in enumerate(zip(family.levels, parts, strict=True))
+    )
+
+
+def _gaps(
+    cells: np.ndarray, names: Sequence[str], policy: FairnessPolicy, seed: list[int], level: float
+) -> tuple[Gap, ...]:
+    """Largest gaps between groups from their confusion counts, shape (g, 4)."""
+    import numpy as np
+
+    found = differences(cells, replicates=policy.replicates, seed=seed, level=level)
+    method = "stratified multinomial bootstrap, simultaneous"
     gaps = []
-    for name, (middle, lower, upper) in triples.items():
-        limit = policy.limits[name]
-        estimate = Estimate(
-            float(middle),
-            float(lower),
-            float(upper),
-            "stratified multinomial bootstrap, simultaneous",
-            policy.confidence_level,
-        )
-        gaps.append(Gap(name, estimate, limit, FAIL if lower > limit else PASS if upper < limit else INSUFFICIENT))
+    for metric, columns in (*((name, [k]) for k, name in enumerate(ERROR_RATES)), ("equalized_odds", [0, 1])):
+        signed, low, high = (a[:, columns] for a in (found.signed, found.low, found.high))
+        size = np.abs(signed)
+        pair, column = np.unravel_index(int((low if low.max() > 0 else size).argmax()), size.shape)
+        first, second = (names[k] for k in found.pairs[pair])
+        if signed[pair, column] < 0:
+            first, second = second, first
+        limit, lower, upper = policy.limits[metric], float(low.max()), float(high.max())
+        estimate = Estimate(float(size.max()), lower, upper, method, level)
+        verdict = FAIL if lower > limit else PASS if upper < limit else INSUFFICIENT
+        gaps.append(Gap(metric, estimate, limit, verdict, lower > 0, first, second))
     return tuple(gaps)
 
 
-def why_not(row: GroupRow) -> str:
-    """Why a group cannot be assessed, as a page may say it: of a handful of subjects no counts are told."""
-    return row.why_not if row.n == suppressed(row.n) else f"{suppressed(row.n)} subjects"
+def _described(cells: np.ndarray, threshold: float, policy: FairnessPolicy, seed: list[int]) -> tuple[Described, ...]:
+    """Differences that follow from prevalence too, and therefore have no limit."""
+    import numpy as np
+
+    metrics: dict[str, Metric] = {"selection_rate": selection_rate, "ppv": predictive_value}
+    if threshold < 1:
+        metrics["net_benefit"] = net_benefit_at(threshold)
+    intervals = percentile_intervals(
+        cells, tuple(metrics.values()), replicates=policy.replicates, seed=seed, level=policy.confidence_level
+    )
+    told = []
+    for (name, metric), interval in zip(metrics.items(), intervals, strict=True):
+        known = metric(cells)
+        known = known[~np.isnan(known)]
+        spread = float(known.max() - known.min()) if len(known) > 1 else float("nan")
+        estimate = Estimate(spread, *interval.difference, "percentile", policy.confidence_level)
+        told.append(Described(name, estimate))
+    return tuple(told)
 
 
 def _attribute_verdict(rows: Sequence[GroupRow], gaps: Sequence[Gap], policy: FairnessPolicy) -> tuple[str, str]:
@@ -327,7 +300,7 @@ def _attribute_verdict(rows: Sequence[GroupRow], gaps: Sequence[Gap], policy: Fa
     listed = "; ".join(parts)
     failed = [gap for gap in gaps if gap.verdict == FAIL]
     if failed:
-        words = ", ".join(f"{g.metric} gap {g.estimate} above {g.limit:.2f}" for g in failed)
+        words = ", ".join(f"{_words(g)} above {g.limit:.2f}" for g in failed)
         return FAIL, f"{words}; {listed}" if listed else words
     if not gaps:
         return (
@@ -335,7 +308,7 @@ def _attribute_verdict(rows: Sequence[GroupRow], gaps: Sequence[Gap], policy: Fa
             f"fewer than two assessable groups; {listed}" if listed else "fewer than two groups",
         )
     odds = next(gap for gap in gaps if gap.metric == "equalized_odds")
-    words = f"equalized_odds gap {odds.estimate}, limit {odds.limit:.2f}"
+    words = f"{_words(odds)}, limit {odds.limit:.2f}"
     if listed:
         words += f"; {listed}"
     blocked = (bool(unassessable) and policy.unassessable_groups == "insufficient") or (
@@ -344,12 +317,18 @@ def _attribute_verdict(rows: Sequence[GroupRow], gaps: Sequence[Gap], policy: Fa
     return (PASS if all(gap.verdict == PASS for gap in gaps) and not blocked else INSUFFICIENT), words
 
 
+def _words(gap: Gap) -> str:
+    """A gap in words; between whom, where a difference is shown."""
+    shown = f", shown: {gap.higher_in} over {gap.lower_in}" if gap.found else ""
+    return f"{gap.metric} gap {gap.estimate}{shown}"
+
+
 class FairnessBiasDetectorOperator:
-    """Audits a model bundle over the task's groups.
+    """Audits a model bundle over the task's groups and the policy's intersections of them.
 
     Args:
         task: The task; its groups are the attributes and declared levels.
-        policy: Limits and minimum counts.
+        policy: Limits, minimum counts and intersections.
     """
 
     def __init__(self, task: Task, policy: FairnessPolicy) -> None:

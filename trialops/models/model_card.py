@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from trialops.models.discrimination import p_text
-from trialops.models.fairness import why_not
+from trialops.models.fairness_groups import why_not
 from trialops.models.record import plain
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trialops.models.discrimination import p_text
 from trialops.models.evaluation import BETTER, WORSE
-from trialops.models.fairness import why_not
+from trialops.models.fairness_groups import why_not
 from trialops.pages import Facts, Figure, Page, Section, Table, Text, Tone, Verdict, plots, suppressed
 
 if TYPE_CHECKING:

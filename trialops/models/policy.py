@@ -49,6 +49,19 @@ class PromotionPolicy:
 
 
 @dataclass(frozen=True)
+class MitigationPolicy:
+    """What may be tried against a gap. Nothing is applied by itself.
+
+    Attributes:
+        attribute_at_prediction: Attributes that may be read when a subject is flagged: thresholds by group.
+        carried_by: Attribute -> features that hold it; a model without them is tried.
+    """
+
+    attribute_at_prediction: tuple[str, ...]
+    carried_by: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
 class FairnessPolicy:
     """Limits of the fairness audit.
 
@@ -65,6 +78,10 @@ class FairnessPolicy:
         absent_groups: The same choice for a declared group nobody of the held-out subjects belongs to.
         limits: Largest gap for each of `GAPS`.
         digest: SHA-256 of the policy's content.
+        intersections: Attributes crossed with each other and audited like one.
+        across_attributes: "bonferroni": attributes and intersections share the error; "none": each has it whole.
+        min_events_for_slope: Fewest events, and non-events, for a group's calibration slope.
+        mitigation: What may be tried against a gap.
     """
 
     name: str
@@ -78,6 +95,10 @@ class FairnessPolicy:
     absent_groups: str
     limits: Mapping[str, float]
     digest: str
+    intersections: tuple[tuple[str, ...], ...]
+    across_attributes: str
+    min_events_for_slope: int
+    mitigation: MitigationPolicy
 
     def as_dict(self) -> dict[str, Any]:
         """The policy as JSON values."""
@@ -142,7 +163,11 @@ def load_fairness_policy(source: str | Path = "fairness") -> FairnessPolicy:
         TrialOpsError: The file is missing or a key is missing, unknown or out of range.
     """
     top, digest = open_policy(source)
-    limits = top.section("limits")
+    limits, mitigation = top.section("limits"), top.section("mitigation")
+    carried, crossed = mitigation.section("carried_by"), top.get("intersections", list)
+    for names in crossed:
+        if not isinstance(names, list) or len(names) < 2 or len(set(map(str, names))) != len(names):
+            raise top.refuse("intersections", "Each must list two attributes or more.", "Write [sex, age_band].")
     policy = FairnessPolicy(
         name=top.get("name", str),
         confidence_level=top.number("confidence_level", 0.5, 0.999),
@@ -155,7 +180,14 @@ def load_fairness_policy(source: str | Path = "fairness") -> FairnessPolicy:
         absent_groups=top.choice("absent_groups", ("insufficient", "list")),
         limits={gap: limits.number(gap, 0.0, 1.0) for gap in GAPS},
         digest=digest,
+        intersections=tuple(tuple(map(str, names)) for names in crossed),
+        across_attributes=top.choice("across_attributes", ("bonferroni", "none")),
+        min_events_for_slope=top.whole("min_events_for_slope", 2),
+        mitigation=MitigationPolicy(
+            attribute_at_prediction=mitigation.names("attribute_at_prediction", empty=True),
+            carried_by={attribute: carried.names(attribute) for attribute in carried.content},
+        ),
     )
-    top.done()
-    limits.done()
+    for reader in (top, limits, mitigation, carried):
+        reader.done()
     return policy
