@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -34,7 +33,7 @@ from trialops.models.evaluation import (
     evaluate_predictions,
     verdict,
 )
-from trialops.models.net_benefit import decision_curve, net_benefit
+from trialops.models.net_benefit import decision_curve
 from trialops.models.task import Task
 
 
@@ -189,25 +188,6 @@ def test_local_linear_is_exact_on_a_line_and_equals_weighted_least_squares() -> 
     weight = np.clip(1 - (np.abs(x - at) / reach) ** 3, 0, None) ** 3
     line = np.polyfit(x, y, 1, w=np.sqrt(weight))
     assert local_linear(x, y, np.array([at]))[0] == pytest.approx(np.polyval(line, at), abs=1e-9)
-
-
-def test_net_benefit_equals_the_published_package(anchors: Path) -> None:
-    data = pl.read_csv(anchors / "net-benefit" / "df_binary.csv")
-    y = data["cancer"].cast(pl.String).str.to_lowercase().eq("true").to_numpy().astype(np.int8)
-    p, at = data["cancerpredmarker"].to_numpy(), np.array([0.25])
-    assert net_benefit(y, p, at)[0] == pytest.approx(0.0640000, abs=1e-7)
-    assert net_benefit(y, np.ones(750), at)[0] == pytest.approx(-0.1466667, abs=1e-7)
-    fit = newton_logistic(np.column_stack([np.ones(750), data["age"].to_numpy()]), y)
-    assert fit is not None
-    age = 1 / (1 + np.exp(-(fit[0][0] + fit[0][1] * data["age"].to_numpy())))
-    assert net_benefit(y, age, at)[0] == pytest.approx(0.0244444, abs=1e-7)
-
-
-def test_net_benefit_of_a_case_control_sample(anchors: Path) -> None:
-    data = pl.read_csv(anchors / "net-benefit" / "df_case_control.csv")
-    y = data["casecontrol"].to_numpy().astype(np.int8)
-    value = net_benefit(y, data["cancerpredmarker"].to_numpy(), np.array([0.25]), prevalence=0.15)[0]
-    assert value == pytest.approx(0.01495671, abs=1e-8)
 
 
 def test_decision_curve_equals_the_hand_formula() -> None:
