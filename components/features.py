@@ -78,6 +78,7 @@ def build_training_set(
         Number of subjects.
     """
     from trialops.features.assembly import assemble
+    from trialops.features.current import feature_set_of
     from trialops.features.page import training_page
     from trialops.models.task import load_task
     from trialops.privacy.permission import unrestricted
@@ -91,6 +92,177 @@ def build_training_set(
         run.metrics |= {
             "subjects": assembled.training.height,
             "events": int(assembled.training["label"].sum()),
+            "feature_set": feature_set_of(run, run.reference(features)),
         }
         run.show(report, training_page(assembled, loaded))
     return assembled.training.height
+
+
+@component
+def current_tables(validated: Output[Dataset], dataset: str = "clean") -> int:
+    """Name the newest validated tables, for a pipeline that builds features from them.
+
+    Args:
+        validated: Clean tables that passed the gate.
+        dataset: Name of the chain of validated versions.
+
+    Returns:
+        Number of rows.
+    """
+    from trialops.features.current import current_validated
+    from trialops.stores import step
+
+    with step("current-tables", dataset=dataset) as run:
+        snapshot = current_validated(run, dataset)
+        run.write_reference(validated, snapshot)
+        run.metrics |= {"rows": snapshot.rows, "tables": len(snapshot.tables)}
+    return snapshot.rows
+
+
+@component
+def engineer_features(validated: Input[Dataset], features: Output[Dataset], report: Output[HTML]) -> int:
+    """Compute the views of subjects, visits and sites; write them to the lake and to the files Feast reads.
+
+    Args:
+        validated: Clean tables that passed the gate.
+        features: One table per feature view.
+        report: Coverage, distributions, units, ages, and what was left out.
+
+    Returns:
+        Number of feature rows.
+    """
+    from trialops.features.current import remember_features
+    from trialops.features.definition_file import load
+    from trialops.features.definitions import ENTITIES
+    from trialops.features.engineering import coverage, with_pushed
+    from trialops.features.engineering_page import engineering_page
+    from trialops.features.training_set import publish
+    from trialops.features.versions import feature_set, remember
+    from trialops.features.views import feature_views
+    from trialops.privacy.permission import unrestricted
+    from trialops.stores import step
+
+    with step("engineer-features") as run:
+        definitions, version = load(), feature_set()
+        remember(run.objects, version)
+        tables = unrestricted(run.read(validated), run)
+        views = feature_views(tables, definitions, entities=tuple(ENTITIES), progress=run.progress)
+        snapshot = run.write(features, views, zone="features")
+        remember_features(run, run.reference(validated), snapshot)
+        current = with_pushed(views, run, definitions)
+        publish(current)
+        pushed = any(not current[name].equals(frame) for name, frame in views.items())
+        features.metadata["feature_set"] = version.name
+        run.metrics |= {"rows": snapshot.rows, "views": len(views), "feature_set": version.name}
+        found = coverage(views, definitions)
+        run.show(report, engineering_page(views, found, definitions, version, views.notes, pushed))
+    return snapshot.rows
+
+
+@component
+def update_online_features(features: Input[Dataset], report: Output[HTML]) -> int:
+    """Write the newest row of every subject, visit and site to the online store and check that it answers alike.
+
+    Args:
+        features: Feature views.
+        report: Rows written, and online against offline.
+
+    Returns:
+        Number of values compared.
+    """
+    from trialops.features.definition_file import load
+    from trialops.features.engineering import parity, require_parity, to_online, with_pushed
+    from trialops.features.engineering_page import online_page
+    from trialops.stores import step
+
+    with step("update-online-features") as run:
+        definitions = load()
+        views = with_pushed(run.read(features), run, definitions)
+        written = to_online(views, run, definitions)
+        compared = parity(views, run, definitions)
+        run.metrics |= {
+            "written": sum(w.written for w in written),
+            "compared": sum(p.values for p in compared),
+            "different": sum(p.different for p in compared),
+        }
+        run.show(report, online_page(written, compared))
+        require_parity(compared)
+    return sum(p.values for p in compared)
+
+
+@component
+def backfill_features(
+    validated: Input[Dataset],
+    features: Output[Dataset],
+    report: Output[HTML],
+    window_days: int = 84,
+    block_subjects: int = 200,
+) -> int:
+    """Build all history anew with the current logic, window by window, under the version it makes.
+
+    Args:
+        validated: Clean tables that passed the gate.
+        features: One table per feature view, named after the feature set version.
+        report: What was done, and which features changed for how many subjects.
+        window_days: Study days per window.
+        block_subjects: Subjects per block.
+
+    Returns:
+        Number of features that changed.
+    """
+    from trialops.features.backfill import backfill
+    from trialops.features.current import CHAIN, remember_features
+    from trialops.features.definition_file import load
+    from trialops.features.difference import SAME, difference
+    from trialops.features.engineering_page import backfill_page
+    from trialops.privacy.permission import unrestricted
+    from trialops.stores import step
+
+    with step("backfill-features", window_days=window_days, block_subjects=block_subjects) as run:
+        tables, data = unrestricted(run.read(validated), run), run.reference(validated)
+        known = run.lake.manifests(CHAIN)
+        before = run.read_snapshot("features before", known[-1].snapshot) if known else {}
+        done = backfill(tables, run, data.digest, window_days=window_days, block_subjects=block_subjects)
+        run.write_reference(features, done.snapshot)
+        remember_features(run, data, done.snapshot)
+        keys = {name: view.join_keys for name, view in load().all_views.items()}
+        differences = difference(before, done.views, keys) if before else []
+        changed = sum(d.what != SAME for d in differences)
+        features.metadata["feature_set"] = done.version.name
+        run.metrics |= {
+            "rows": done.snapshot.rows,
+            "windows": done.done,
+            "windows_found": done.found,
+            "changed": changed,
+            "feature_set": done.version.name,
+        }
+        place = f"build of {known[-1].at[:19]}" if known else ""
+        run.show(report, backfill_page(done, differences, place))
+    return changed
+
+
+@component
+def rebuild_training_sets(
+    validated: Input[Dataset], features: Input[Dataset], report: Output[HTML], seed: int = 1
+) -> int:
+    """Make the training set of every task anew from a feature set version.
+
+    Args:
+        validated: Clean tables that passed the gate.
+        features: Feature views of that version.
+        report: Subjects and features per task.
+        seed: Decides between sites that no earlier run has assigned.
+
+    Returns:
+        Number of training sets.
+    """
+    from trialops.features.engineering_page import rebuilt_page
+    from trialops.features.rebuild import rebuild
+    from trialops.privacy.permission import unrestricted
+    from trialops.stores import step
+
+    with step("rebuild-training-sets", seed=seed) as run:
+        made = rebuild(unrestricted(run.read(validated), run), run.read(features), run, seed=seed)
+        run.metrics |= {"tasks": len(made)}
+        run.show(report, rebuilt_page(made))
+    return len(made)

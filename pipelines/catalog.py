@@ -197,6 +197,20 @@ CATALOG: tuple[Entry, ...] = (
         arguments=(("source", INCOMING_EXTERNAL),),
     ),
     Entry(
+        name="model_deployment",
+        title="Model deployment",
+        category="models",
+        module="pipelines.models.model_deployment",
+        schedule=None,
+        triggers=("evaluation passed", "signature"),
+        owner="ML engineer",
+        alert_policy="model",
+        parameters=(
+            ("alias", "Alias of the registered version to deploy where no version is given."),
+            ("version", "Registered version to deploy; empty for the alias."),
+        ),
+    ),
+    Entry(
         name="model_evaluation",
         title="Model evaluation",
         category="models",

@@ -22,7 +22,18 @@ def remember_features(run: Step, validated: Snapshot, features: Snapshot) -> Non
         validated: The clean tables.
         features: The feature views.
     """
-    run.lake.mark_validated(CHAIN, features, {"validated": validated.digest}, run_id=run.run_id)
+    from trialops.features.versions import feature_set
+
+    evidence = {"validated": validated.digest, "feature_set": feature_set().name}
+    run.lake.mark_validated(CHAIN, features, evidence, run_id=run.run_id)
+
+
+def feature_set_of(run: Step, features: Snapshot) -> str:
+    """Name of the feature set version that some feature views were built by; empty where no build is known."""
+    for manifest in reversed(run.lake.manifests(CHAIN)):
+        if manifest.snapshot.digest == features.digest:
+            return str(manifest.evidence.get("feature_set", ""))
+    return ""
 
 
 def current_validated(run: Step, dataset: str = CLEAN) -> Snapshot:
