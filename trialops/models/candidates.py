@@ -93,7 +93,9 @@ def usable_features(x: np.ndarray, features: Sequence[str]) -> tuple[list[int], 
     return keep, notes
 
 
-def fit_logistic(x: np.ndarray, y: np.ndarray, params: Mapping[str, float | int], seed: int) -> dict[str, Any]:
+def fit_logistic(
+    x: np.ndarray, y: np.ndarray, params: Mapping[str, float | int], seed: int, weight: np.ndarray | None = None
+) -> dict[str, Any]:
     """Fit penalised logistic regression on median-filled, standardised features.
 
     Args:
@@ -102,6 +104,7 @@ def fit_logistic(x: np.ndarray, y: np.ndarray, params: Mapping[str, float | int]
         params: `C`, the inverse penalty, and `l1_ratio`, 0 (ridge) to 1 (lasso). The intercept is not
             penalised.
         seed: Seed of the elastic-net solver's row order.
+        weight: Weight of each row in the likelihood, shape (n,); 1 by default.
 
     Returns:
         `fill`, `centre`, `scale`, `coefficients` (lists of p) and `intercept`.
@@ -119,7 +122,7 @@ def fit_logistic(x: np.ndarray, y: np.ndarray, params: Mapping[str, float | int]
         {"solver": "newton-cholesky", "tol": 1e-8} if ratio == 0 else {"solver": "saga", "tol": 1e-5, "max_iter": 5000}
     )
     model = LogisticRegression(C=float(params["C"]), l1_ratio=ratio, random_state=seed, **solver)
-    model.fit((filled - centre) / scale, y)
+    model.fit((filled - centre) / scale, y, sample_weight=weight)
     return {
         "fill": fill.tolist(),
         "centre": centre.tolist(),
@@ -160,15 +163,16 @@ def fit_lightgbm(
     rounds: int,
     seed: int,
     features: Sequence[str],
+    weight: np.ndarray | None = None,
 ) -> str:
-    """Fit LightGBM for a fixed number of rounds.
+    """Fit LightGBM for a fixed number of rounds, rows weighted where `weight` of shape (n,) is given.
 
     Returns:
         The model in LightGBM's text form, without the extremes of the training set.
     """
     import lightgbm
 
-    data = lightgbm.Dataset(x, label=y, feature_name=list(features), free_raw_data=False)
+    data = lightgbm.Dataset(x, label=y, weight=weight, feature_name=list(features), free_raw_data=False)
     fitted = lightgbm.train(lightgbm_params(params, seed), data, num_boost_round=max(rounds, 1))
     return without_ranges(fitted.model_to_string())
 

@@ -21,13 +21,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from trialops.models.bundle import Bundle
 from trialops.models.design_matrix import inputs, labels, values
 from trialops.models.discrimination import Estimate
-from trialops.models.fairness_groups import NOT_RECORDED, GroupRow, group_row
+from trialops.models.fairness_groups import Family, GroupRow, families, group_row
 from trialops.models.fairness_intervals import (
     ERROR_RATES,
     Metric,
@@ -162,10 +161,10 @@ def audit_predictions(
     import numpy as np
 
     flag = p >= threshold if flag is None else flag
-    families = _families(groups, declared or {}, policy)
+    audited = families(groups, declared or {}, policy)
     described = [
         (family, counts, _rows(family, y, p, counts, threshold, policy))
-        for family in families
+        for family in audited
         for counts in [confusion_counts(y, flag, family.code, len(family.levels))]
     ]
     compared = sum(sum(row.assessable for row in rows) > 1 for _, _, rows in described)
@@ -191,50 +190,8 @@ def audit_predictions(
     )
 
 
-@dataclass(frozen=True)
-class _Family:
-    """An attribute or intersection: its levels and the level of each subject as a number."""
-
-    name: str
-    levels: tuple[str, ...]
-    code: np.ndarray
-
-
-def _families(
-    groups: Mapping[str, np.ndarray], declared: Mapping[str, Sequence[str]], policy: FairnessPolicy
-) -> list[_Family]:
-    """Attributes, then the intersections of the policy whose attributes are all there."""
-    singles = {name: _coded(name, _texts(raw), declared.get(name, ())) for name, raw in groups.items()}
-    crossed = []
-    for names in policy.intersections:
-        if not all(name in singles for name in names):
-            continue
-        parts = [singles[name] for name in names]
-        text = [" / ".join(levels) for levels in zip(*(_names(part) for part in parts), strict=True)]
-        told = [" / ".join(levels) for levels in product(*(declared.get(name, ()) for name in names))]
-        crossed.append(_coded(" x ".join(names), text, told))
-    return [*singles.values(), *crossed]
-
-
-def _texts(raw: np.ndarray) -> list[str]:
-    return [NOT_RECORDED if v is None or v != v else str(v) for v in raw.tolist()]
-
-
-def _names(family: _Family) -> list[str]:
-    return [family.levels[k] for k in family.code.tolist()]
-
-
-def _coded(name: str, text: Sequence[str], declared: Sequence[str]) -> _Family:
-    """Levels in declared order, then the others sorted."""
-    import numpy as np
-
-    levels = tuple(dict.fromkeys([*declared, *sorted(set(text))]))
-    number = {level: k for k, level in enumerate(levels)}
-    return _Family(name, levels, np.array([number[t] for t in text], dtype=np.int64))
-
-
 def _rows(
-    family: _Family, y: np.ndarray, p: np.ndarray, counts: np.ndarray, threshold: float, policy: FairnessPolicy
+    family: Family, y: np.ndarray, p: np.ndarray, counts: np.ndarray, threshold: float, policy: FairnessPolicy
 ) -> tuple[GroupRow, ...]:
     """One row per level; subjects are sorted by level once."""
     import numpy as np

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 from trialops.models.calibration import logit, newton_logistic
@@ -62,6 +64,54 @@ class GroupRow:
     def absent(self) -> bool:
         """Whether nobody belongs to the group."""
         return self.n == 0
+
+
+@dataclass(frozen=True)
+class Family:
+    """An attribute or intersection ("sex x age_band"): its levels, and the level of each subject as a number."""
+
+    name: str
+    levels: tuple[str, ...]
+    code: np.ndarray
+
+    def names(self) -> list[str]:
+        """Level of each subject."""
+        return [self.levels[k] for k in self.code.tolist()]
+
+
+def families(
+    groups: Mapping[str, np.ndarray], declared: Mapping[str, Sequence[str]], policy: FairnessPolicy
+) -> list[Family]:
+    """Attributes, then the intersections of the policy whose attributes are all there.
+
+    Args:
+        groups: Attribute -> group of each subject, shape (n,); None or NaN is the group "NOT RECORDED".
+        declared: Attribute -> levels to list even when nobody belongs to them.
+        policy: Names the intersections.
+    """
+    singles = {name: _coded(name, _texts(raw), declared.get(name, ())) for name, raw in groups.items()}
+    crossed = []
+    for names in policy.intersections:
+        if not all(name in singles for name in names):
+            continue
+        parts = [singles[name] for name in names]
+        text = [" / ".join(levels) for levels in zip(*(part.names() for part in parts), strict=True)]
+        told = [" / ".join(levels) for levels in product(*(declared.get(name, ()) for name in names))]
+        crossed.append(_coded(" x ".join(names), text, told))
+    return [*singles.values(), *crossed]
+
+
+def _texts(raw: np.ndarray) -> list[str]:
+    return [NOT_RECORDED if v is None or v != v else str(v) for v in raw.tolist()]
+
+
+def _coded(name: str, text: Sequence[str], declared: Sequence[str]) -> Family:
+    """Levels in declared order, then the others sorted."""
+    import numpy as np
+
+    levels = tuple(dict.fromkeys([*declared, *sorted(set(text))]))
+    number = {level: k for k, level in enumerate(levels)}
+    return Family(name, levels, np.array([number[t] for t in text], dtype=np.int64))
 
 
 def group_row(

@@ -95,17 +95,17 @@ def resample(
     stratified: bool = True,
     pseudo: float = 0.0,
 ) -> np.ndarray:
-    """Bootstrap confusion counts.
+    """Bootstrap counts of cells.
 
     Args:
-        counts: Counts of shape (groups, 4).
+        counts: Counts of shape (groups, cells); four for confusion counts.
         replicates: Number of replicates.
         seed: Seed of the generator.
         stratified: Whether each group keeps its size; else all rows are resampled together.
         pseudo: Added to every cell before shares are taken.
 
     Returns:
-        Integer counts of shape (replicates, groups, 4).
+        Integer counts of shape (replicates, groups, cells).
     """
     import numpy as np
 
@@ -114,7 +114,7 @@ def resample(
     if stratified:
         sizes, shares = counts.sum(axis=1), weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-300)
         drawn = [
-            rng.multinomial(n, share, size=replicates) if n else np.zeros((replicates, 4), dtype=np.int64)
+            rng.multinomial(n, share, size=replicates) if n else np.zeros((replicates, counts.shape[1]), dtype=np.int64)
             for n, share in zip(sizes, shares, strict=True)
         ]
         return np.stack(drawn, axis=1)
