@@ -305,6 +305,7 @@ COMMANDS = (
     ("cli_privacy", "privacy"),
     ("cli_queries", "queries"),
     ("cli_release", "approve"),
+    ("cli_release", "rollback"),
     ("cli_triggers", "triggers"),
 )
 """Commands that live in modules of their own, beside this one: module, name."""

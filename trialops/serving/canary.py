@@ -100,7 +100,8 @@ def run_canary(
         name, backend = new[1].name, new[0]
         routing = workdir / "routing.json"
         # Alone, the candidate needs no share; beside a stable model it gets one from the rollout.
-        write_routing(routing, Routing(name, base[0]) if base is not None else Routing(name, None, backend, percent=100))
+        alone = Routing(name, None, backend, percent=100)
+        write_routing(routing, Routing(name, base[0]) if base is not None else alone)
         router = stack.enter_context(RouterProcess(routing, name, workdir / "router"))
         client = stack.enter_context(router.client(timeout=policy.request_timeout_seconds))
         features = list(dict.fromkeys([*new[1].features, *(base[1].features if base is not None else ())]))

@@ -197,6 +197,7 @@ class Rollout:
         if not self._decided():
             self._steps()
         result = self._result()
+        self._still_leading()
         if result.decision == PROMOTE:
             self._traffic.promote()
         else:
@@ -259,6 +260,7 @@ class Rollout:
         if not any(e.event == "step" and (e.step, e.attempt) == (number, attempt) for e in self._events):
             self._note("step", number, attempt, percent)
         self._traffic.set_share(percent, step=number, attempt=attempt)
+        self._lead_or_let_go()
         looked = 0
         # Mirrored, every request tells about the candidate; else those of its share alone, and the others count too.
         mirrored = policy.mirror or not self._plan.stable
@@ -293,6 +295,15 @@ class Rollout:
             {"record": record, "checks": [check_document(check) for check in checks]},
         )
         return samples, checks
+
+    def _lead_or_let_go(self) -> None:
+        """A person may have ended the rollout just before the share was set: then it is taken back."""
+        try:
+            self._still_leading()
+        except RolloutTaken:
+            if rollout_events(self._engine, self._plan.rollout)[-1].event == "aborted":
+                self._traffic.abort()
+            raise
 
     def _still_leading(self) -> None:
         self._checked = time.monotonic()

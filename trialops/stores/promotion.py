@@ -166,7 +166,7 @@ def _intend(
         _refuse_displacing(name, version, champion, expected_from or "")
         after = version
     elif asked.action == "rollback" and (asked.to_version or version == champion):
-        after = asked.to_version or _replaced_by(past, champion)
+        after = asked.to_version or replaced_by(past, champion)
         if after in ("", version):
             raise TrialOpsError(
                 f"there is no earlier version to return to from version {version}",
@@ -202,7 +202,7 @@ def _refuse_overtaken(past: list[Transition], own: Transition) -> None:
         )
 
 
-def _replaced_by(past: list[Transition], champion: str) -> str:
+def replaced_by(past: list[Transition], champion: str) -> str:
     """The version that the champion replaced when it was last promoted; empty where there was none."""
     for entry in reversed(past):
         moved = entry.confirmed and entry.from_version != entry.to_version
