@@ -104,7 +104,7 @@ class TextBooster:
 
         if self._package is not None:
             return np.asarray(self._package.predict(x, num_threads=1), dtype=np.float64)
-        if len(x) == 1 and (one := self._one_row(x.shape[1])) is not None:
+        if 0 < len(x) <= _FEW and (one := self._one_row(x.shape[1])) is not None:
             return one(x)
         return self._predict(x, _PREDICT_PROBABILITY, 1).ravel()
 
@@ -171,8 +171,12 @@ class TextBooster:
             self._handle = None
 
 
+_FEW = 16
+"""Up to this many rows, one prepared call for each costs less than one call that reads its parameters again."""
+
+
 class _OneRow:
-    """Predicts one row at a time into a buffer of its own; a lock keeps two threads from sharing it."""
+    """Predicts row by row into a buffer of its own; a lock keeps two threads from sharing it."""
 
     def __init__(self, booster: TextBooster, handle: ctypes.c_void_p, width: int) -> None:
         import numpy as np
@@ -189,9 +193,13 @@ class _OneRow:
         )
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        call = self._call()
+        import numpy as np
+
+        call, out = self._call(), np.empty(len(x))
         with self._lock:
-            self._row[:] = x[0]
-            if call is not None:
-                call("LGBM_BoosterPredictForMatSingleRowFast", *self._arguments)
-            return self._out.copy()
+            for number, row in enumerate(x):
+                self._row[:] = row
+                if call is not None:
+                    call("LGBM_BoosterPredictForMatSingleRowFast", *self._arguments)
+                out[number] = self._out[0]
+        return out

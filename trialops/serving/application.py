@@ -155,7 +155,7 @@ class Application:
                 body = await _body(given, receive, self.limits.body)
                 split = given.get(rest.SPLIT_HEADER)
                 request = rest.read(body, split, self.features, self.limits, **self.model)
-                request_id = logged_id(request.id)
+                request_id = logged_id(request)
                 prediction = await self.predictor.answer(request, request_id, arm_of(given.get(ARM_HEADER, b"")))
                 status = 200
                 answer, json_length = self._writer.write(request, prediction)
@@ -169,9 +169,9 @@ class Application:
                     headers.append((b"connection", b"close"))  # the rest of an oversized body is not read
             except Exception as error:
                 status, answer, prediction = 500, _error(FAILED), None
-                request_id = request_id or str(uuid.uuid4())
+                request_id = request_id or protocol.fresh_id()
                 self.failed(request_id, error)
-            request_id = request_id or str(uuid.uuid4())
+            request_id = request_id or protocol.fresh_id()
             headers.append((b"x-request-id", request_id.encode()))
             if not self.ready and (b"connection", b"close") not in headers:
                 headers.append((b"connection", b"close"))  # leaving: the caller's next request goes elsewhere
@@ -210,7 +210,8 @@ class RequestLog:
 
     def __init__(self, target: TextIO, name: str, version: str, digest: str) -> None:
         self._target = target
-        self._model = {"model": name, "model_version": version, "bundle_digest": digest}
+        named = {"model": name, "model_version": version, "bundle_digest": digest}
+        self._model = json.dumps(named)[1:-1]
         self.writer = LineWriter(self._write, "request log", every=0.05)
 
     def _write(self, items: Sequence[tuple[float, str, int, float, Any]]) -> None:
@@ -218,26 +219,25 @@ class RequestLog:
         self._target.flush()
 
     def _line(self, at: float, request_id: str, status: int, seconds: float, probability: Any) -> str:
-        line = {
-            "at": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds"),
-            "request_id": request_id,
-            **self._model,
-            "n": len(probability),
-            "latency_ms": round(seconds * 1000, 3),
-            "status": status,
-            "prediction_digest": protocol.prediction_digest(probability) if len(probability) else None,
-        }
-        return json.dumps(line) + "\n"
+        digest = f'"{protocol.prediction_digest(probability)}"' if len(probability) else "null"
+        return (
+            f'{{"at": "{datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")}", '
+            f'"request_id": "{request_id}", {self._model}, "n": {len(probability)}, '
+            f'"latency_ms": {seconds * 1000:.3f}, "status": {status}, "prediction_digest": {digest}}}\n'
+        )
 
 
-def logged_id(text: str) -> str:
+def logged_id(request: protocol.Request) -> str:
     """The id for the logs: the caller's where it is a UUID, else a fresh one; a caller's own may be a subject's."""
+    text = request.id
+    if not request.given:
+        return text
     try:
         if len(text) == 36 and str(uuid.UUID(text)) == text.lower():
             return text
     except ValueError:
         pass
-    return str(uuid.uuid4())
+    return protocol.fresh_id()
 
 
 def arm_of(value: bytes | str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,7 +91,7 @@ class InferenceService:
                     raise BadRequest(f"the request has more than {app.limits.body} bytes")
                 document, raw = _document(request)
                 asked = protocol.interpret(document, app.features, app.limits, **app.model)
-                request_id = logged_id(asked.id)
+                request_id = logged_id(asked)
                 arm = dict(context.invocation_metadata() or ()).get(ARM_HEADER.decode(), "")
                 prediction = await app.predictor.answer(asked, request_id, arm_of(arm))
                 answer, status = self._response(asked.id, prediction, raw), 200
@@ -100,10 +99,10 @@ class InferenceService:
                 refused, status = (error.code, str(error)), error.status
                 app.metrics.refused(error.kind)
             except Exception as error:
-                request_id, refused, status = request_id or str(uuid.uuid4()), ("INTERNAL", FAILED), 500
+                request_id, refused, status = request_id or protocol.fresh_id(), ("INTERNAL", FAILED), 500
                 prediction = None
                 app.failed(request_id, error)
-            app.done(request_id or str(uuid.uuid4()), status, started, prediction)
+            app.done(request_id or protocol.fresh_id(), status, started, prediction)
             if refused is not None:
                 await _abort(context, *refused)
             return answer

@@ -11,8 +11,8 @@ import numpy as np
 from trialops.serving.input_policy import WARN, InputPolicy
 from trialops.serving.refusals import Ahead, Incomplete, Refusal, Stale, UnknownSubject
 from trialops.stores.online.reader import OnlineReader, judged
-from trialops.stores.online.spec import NEVER, OnlineRows
-from trialops.stores.online.vector import MatrixPlan, ahead, day_ordinals, event_ordinals, latest_days
+from trialops.stores.online.spec import NEVER
+from trialops.stores.online.vector import DAY_US, MatrixPlan, day_start_us, event_ordinals
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +26,7 @@ class Rows:
 
     Attributes:
         x: float64 [n, p] in the model's order, NaN where unknown or expired.
-        days: Study day of each row, int64 [n]; 0 where the subject is unknown.
+        days: Study day of each row, int64 [n]; without meaning where the subject is unknown.
         unknown: bool [n], the store does not hold the subject.
         ahead: bool [n], the store's values are from after the day asked for.
         stale: bool [n], a view is older than its limit.
@@ -67,10 +67,10 @@ class OnlineFeatures:
         self.reader, self.policy = reader, policy
         self._spec = reader.spec
         self._plan = MatrixPlan(self._spec, features)
-        self._expires = any(view.ttl_days is not None for view in self._spec.views)
-        limits = [policy.limit(view.name) for view in self._spec.views]
-        self._limited = np.array([n for n, limit in enumerate(limits) if limit is not None], np.intp)
-        self._limits = np.array([limit for limit in limits if limit is not None], np.int64)
+        views = self._spec.views
+        self._stale_us = _limits([policy.limit(view.name) for view in views])
+        self._expired_us = _limits([view.ttl_days for view in views])
+        self._most_missing = policy.max_missing_share * len(features)
 
     def rows(self, subjects: Sequence[str], days: NDArray[np.int64] | None) -> Rows:
         """Inputs of some subjects.
@@ -83,24 +83,26 @@ class OnlineFeatures:
             TrialOpsError: The store cannot be read.
         """
         found = self.reader.read(subjects)
-        latest = latest_days(found)
-        asked = latest if days is None else np.where(days == 0, latest, days)
-        unknown = ~found.found
-        counted = np.where(asked == 0, 1, asked)  # ages of unknown subjects are NaN whatever the day
-        if self._expires:
-            found = judged(self._spec, found.values, found.event_us, counted)
-        x = self._plan(found, counted)
-        later = np.asarray(ahead(found, counted).any(axis=1))
-        stale = self._stale(found, counted)
-        empty = np.isnan(x).mean(axis=1) > self.policy.max_missing_share
-        incomplete = empty & found.found
+        event_us = found.event_us
+        newest = event_us.max(axis=1)
+        unknown = newest == NEVER
+        # Ordinals close the gap where day 0 would be; an unknown subject gets a day that nobody sees.
+        asked = event_ordinals(newest)
+        if days is not None:
+            asked = np.where(days == 0, asked, days - (days > 0))
+        start = day_start_us(asked)
+        age = np.expand_dims(start, 1) - event_us
+        never = event_us == NEVER
+        later = unknown & False if days is None else newest >= start + DAY_US
+        values = found.values
+        if ((age > self._expired_us) & ~never).any():
+            values = judged(self._spec, values, event_us, asked + (asked >= 0)).values
+        x = self._plan.at(values, asked)
+        stale = ((age > self._stale_us) & ~never).any(axis=1)
+        incomplete = (np.isnan(x).sum(axis=1) > self._most_missing) & ~unknown
         clean = not (unknown | later | stale | incomplete).any()
-        return Rows(x, asked, unknown, later, stale, incomplete, clean)
-
-    def _stale(self, found: OnlineRows, asked: NDArray[np.int64]) -> NDArray[np.bool_]:
-        event_us = found.event_us[:, self._limited]
-        age = day_ordinals(asked, len(event_us))[:, None] - event_ordinals(event_us)
-        return np.asarray(((event_us != NEVER) & (age > self._limits)).any(axis=1))
+        study_days = asked + (asked >= 0)
+        return Rows(x, study_days, unknown, later, stale, incomplete, clean)
 
     def refusal(self, rows: Rows) -> Refusal | None:
         """Why these rows get no prediction, the gravest reason; None when they get one."""
@@ -126,6 +128,11 @@ class OnlineFeatures:
         if rows.clean:
             return [OK] * len(rows.x)
         return np.where(rows.stale, STALE, np.where(rows.incomplete, INCOMPLETE, OK)).tolist()
+
+
+def _limits(days: Sequence[int | None]) -> NDArray[np.int64]:
+    """Limits of views in microseconds; where there is none, more than any time."""
+    return np.array([np.iinfo(np.int64).max if day is None else day * DAY_US for day in days], np.int64)
 
 
 def _which(flags: NDArray[np.bool_], what: str, verb: str = "are") -> str:

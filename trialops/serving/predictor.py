@@ -1,7 +1,9 @@
 """What REST and gRPC share: a decoded request in, predictions or a refusal out; counted and logged.
 
 Requests that arrive together are looked up and predicted together. The lookup of one request is a round trip; that
-of those that came in the same moment is the same round trip.
+of those that came in the same moment is the same round trip. A lookup of few rows runs where requests are read: it
+takes less than handing it to a thread. When the store is slow, lookups go to a thread until it is fast again, so
+that it never holds up health checks for more than one lookup.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ INLINE_ROWS = 64
 """Up to this many rows, predicting costs less than a thread does; above, it would hold up health checks."""
 BATCH_ROWS = 1024
 """Most rows of several requests that are looked up together."""
+SLOW_SECONDS = 0.005
+"""A lookup of few rows that takes longer sends the next ones to a thread."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class Predictor:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="predict")
         self._lookups = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lookup")
         self._waiting: list[_Waiting] = []
-        self._looking = False
+        self._looking = self._slow = False
 
     def warm_up(self) -> None:
         """Predict one row and one batch, look one subject up, so that the first caller does not pay for it.
@@ -181,42 +185,58 @@ class Predictor:
         return rows, _checked(p, len(rows.x))  # of this request alone: a neighbour's failure is not its own
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Take what waits, up to `BATCH_ROWS`, and look it up in the thread; then the next, until nothing waits."""
-        if not self._waiting:
-            self._looking = False
-            return
+        """Look up what waits, up to `BATCH_ROWS`; then the next, until nothing waits."""
         taken, size = 0, 0
         while taken < len(self._waiting) and (not taken or size <= BATCH_ROWS):
             size += len(self._waiting[taken].request.subjects)
             taken += 1
         batch, self._waiting = self._waiting[:taken], self._waiting[taken:]
-        work = loop.run_in_executor(self._lookups, self._look_up, [w.request for w in batch])
-        work.add_done_callback(lambda done: self._finish(loop, batch, done))
+        if not batch:
+            self._looking = False
+            return
+        requests = [waiting.request for waiting in batch]
+        if size > INLINE_ROWS or self._slow:
+            work = loop.run_in_executor(self._lookups, self._look_up, requests)
+            work.add_done_callback(lambda done: self._hand_out(loop, batch, done.exception() or done.result()))
+            return
+        found: tuple[Rows, NDArray[np.float64], float] | BaseException
+        try:
+            found = self._look_up(requests)
+        except Exception as error:
+            found = error
+        self._hand_out(loop, batch, found)
 
-    def _finish(
+    def _hand_out(
         self,
         loop: asyncio.AbstractEventLoop,
         batch: list[_Waiting],
-        done: asyncio.Future[tuple[Rows, NDArray[np.float64], float]],
+        found: tuple[Rows, NDArray[np.float64], float] | BaseException,
     ) -> None:
-        self._start(loop)
-        error = done.exception()
+        """Give each request its rows, or the error."""
+        if self._waiting:
+            loop.call_soon(self._start, loop)
+        else:
+            self._looking = False
+        if isinstance(found, BaseException):
+            self._slow = True
+            error = Unavailable("the online store cannot be read now") if isinstance(found, TrialOpsError) else found
+            for waiting in batch:
+                if not waiting.future.done():
+                    waiting.future.set_exception(error)
+            return
+        rows, p, seconds = found
+        self._metrics.looked_up(seconds)
+        self._slow = seconds > (SLOW_SECONDS if len(p) <= INLINE_ROWS else 1.0)
+        if len(batch) == 1:
+            if not batch[0].future.done():
+                batch[0].future.set_result((rows, p))
+            return
         start = 0
         for waiting in batch:
-            if waiting.future.cancelled():
-                start += len(waiting.request.subjects)
-                continue
-            if error is not None:
-                unavailable = isinstance(error, TrialOpsError)
-                text = "the online store cannot be read now"
-                waiting.future.set_exception(Unavailable(text) if unavailable else error)
-                continue
-            rows, p, seconds = done.result()
             stop = start + len(waiting.request.subjects)
-            waiting.future.set_result((rows.part(start, stop), p[start:stop]))
+            if not waiting.future.done():  # its caller may have gone
+                waiting.future.set_result((rows.part(start, stop), p[start:stop]))
             start = stop
-        if error is None:
-            self._metrics.looked_up(done.result()[2])
 
     def _look_up(self, requests: list[Request]) -> tuple[Rows, NDArray[np.float64], float]:
         """Inputs and probabilities of all rows of some requests, and the seconds of the lookup."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import uuid
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -57,6 +57,7 @@ class Request:
 
     Args:
         id: The caller's id, or a fresh UUID when it sent none.
+        given: Whether the caller sent the id.
         features: float64 [n, p] in the model's order, NaN where the caller sent null; None with subjects.
         subjects: Pseudonyms, one per row.
         days: Study day of each row, int64 [n]; None for each subject's latest.
@@ -70,6 +71,13 @@ class Request:
     days: NDArray[np.int64] | None = None
     outputs: tuple[tuple[str, bool], ...] | None = None
     binary: bool = False
+    given: bool = True
+
+
+def fresh_id() -> str:
+    """A random UUID (RFC 9562, version 4)."""
+    text = f"{int.from_bytes(os.urandom(16)) & ~(0xF << 76) & ~(0x3 << 62) | 4 << 76 | 2 << 62:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def decode(
@@ -139,16 +147,16 @@ def interpret(
     by_subject = online and SUBJECT in names and SUBJECT not in features
     offered = (OUTPUT, *((LOW, HIGH) if interval else ()), *((DAY,) if by_subject else ()), CONTRIBUTIONS)
     outputs, binary = _outputs(document, offered)
-    request_id = identity if identity is not None else str(uuid.uuid4())
+    request_id, given = (fresh_id(), False) if identity is None else (identity, True)
     if by_subject:
         subjects, days = _subjects(inputs, names, limits)
-        return Request(request_id, None, subjects, days, outputs, binary)
+        return Request(request_id, None, subjects, days, outputs, binary, given)
     x = _matrix(inputs[0], len(features), limits) if names == [INPUT] and INPUT not in features else None
     if x is None:
         x = _columns(inputs, names, features, limits, online)
     if np.isinf(x).any():
         raise BadRequest("a number is out of the range of FP64; send null for a missing value")
-    return Request(request_id, x, outputs=outputs, binary=binary)
+    return Request(request_id, x, outputs=outputs, binary=binary, given=given)
 
 
 def _outputs(document: Mapping[str, Any], offered: Sequence[str]) -> tuple[tuple[tuple[str, bool], ...] | None, bool]:
@@ -177,6 +185,8 @@ def _shape(tensor: Mapping[str, Any], where: str, datatype: str = DATATYPE) -> l
     if tensor.get("datatype") != datatype:
         raise BadRequest(f'{where}: "datatype" must be "{datatype}"')
     shape = tensor.get("shape")
+    if type(shape) is list and len(shape) == 1 and type(shape[0]) is int and shape[0] >= 0:
+        return shape
     if not isinstance(shape, list) or not shape or not all(_whole(side) and side >= 0 for side in shape):
         raise BadRequest(f'{where}: "shape" must be a list of whole numbers')
     return [int(side) for side in shape]
@@ -266,7 +276,7 @@ def _columns(
 def _subjects(
     inputs: list[dict[str, Any]], names: list[Any], limits: Limits
 ) -> tuple[tuple[str, ...], NDArray[np.int64] | None]:
-    if sorted(map(str, names)) not in ([SUBJECT], [DAY, SUBJECT]):
+    if names != [SUBJECT] and sorted(map(str, names)) != [DAY, SUBJECT]:
         raise BadRequest(f'beside "{SUBJECT}" there may be one tensor "{DAY}" and no other')
     by_name = dict(zip(names, inputs, strict=True))
     where = f'tensor "{SUBJECT}"'

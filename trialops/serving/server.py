@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 MOUNTED = Path("/mnt/models")
 SERVICE = "service.json"
 """File beside a bundle that says which online features it takes: a `FeatureServiceSpec`."""
+LOOKUP_SECONDS = 1.0
+"""Longest wait for the online store, unless its URL says otherwise."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -209,7 +211,7 @@ def open_online(bundle: Bundle, url: str, service: Path, policy: Path | None) ->
             where=str(service),
             fix="Give it with --service; FeatureServiceSpec.to_json writes it.",
         ) from None
-    reader = open_reader(url, spec.narrowed(bundle.features))
+    reader = open_reader(url, spec.narrowed(bundle.features), seconds=LOOKUP_SECONDS)
     return OnlineFeatures(reader, bundle.features, load_input_policy(policy or SHIPPED))
 
 
