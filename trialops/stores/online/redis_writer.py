@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import Any
 
 from trialops.stores.online import layout
 from trialops.stores.online.redis import connection_pool, packed, unreachable
 from trialops.stores.online.spec import FeatureServiceSpec, ViewSpec
 from trialops.stores.online.writer import Batch, OnlineWriter
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 #: Bytes of a timestamp's slot in a packed row: its length, then google.protobuf.Timestamp (at most 17 bytes).
 _SLOT = 18
@@ -148,7 +145,8 @@ def packed_rows(batch: Batch) -> bytes:
     n, p = batch.values.shape
     rows = np.zeros((n, _SLOT + 9 * p), np.uint8)
     moments, which = np.unique(batch.event_us, return_inverse=True)
-    rows[:, :_SLOT] = np.stack([_slot(int(us)) for us in moments])[which]
+    slots = b"".join([_slot(us) for us in moments.tolist()])
+    rows[:, :_SLOT] = np.frombuffer(slots, np.uint8).reshape(-1, _SLOT)[which]
     cells = rows[:, _SLOT:].reshape(n, p, 9)
     cells[:, :, 0] = np.where(np.isnan(batch.values), 0, layout.DOUBLE[0])
     cells[:, :, 1:] = np.ascontiguousarray(batch.values, "<f8").view(np.uint8).reshape(n, p, 8)
@@ -156,8 +154,7 @@ def packed_rows(batch: Batch) -> bytes:
     return rows.tobytes()
 
 
-def _slot(us: int) -> NDArray[np.uint8]:
-    import numpy as np
-
+@lru_cache(maxsize=65536)
+def _slot(us: int) -> bytes:
     data = layout.encode_timestamp(us)
-    return np.frombuffer(bytes((len(data),)) + data.ljust(_SLOT - 1, b"\0"), np.uint8)
+    return bytes((len(data),)) + data.ljust(_SLOT - 1, b"\0")
