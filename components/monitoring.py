@@ -47,30 +47,25 @@ def judge_performance(
         "degraded", "miscalibrated", "concept drift", "not degraded" or "insufficient evidence".
     """
     from trialops.models.task import load_task
-    from trialops.monitoring.performance_page import performance_page
-    from trialops.monitoring.verdict import BAD
-    from trialops.monitoring.watch import look
+    from trialops.monitoring.performance_page import no_model_page, performance_page
+    from trialops.monitoring.verdict import BAD, load_policy
+    from trialops.monitoring.watch import look, nothing_in_use
     from trialops.privacy.permission import unrestricted
     from trialops.stores import step
 
     with step("judge-performance", task=task) as run:
-        loaded = load_task(task)
-        found = look(run, loaded, unrestricted(run.read(validated), run), run.read_table(predictions))
-        judged = found.performance
-        run.write_json(performance, found.as_dict())
-        run.metrics |= {"matured": judged.n, "events": judged.events}
-        numbers = {
-            **run.metrics,
-            "auroc": str(judged.auroc),
-            "at_promotion": str(judged.at_promotion),
-            "relative_drop": str(judged.drop),
-            "concept": found.concept.reason,
-        }
-        run.decide(found.verdict, numbers=numbers, policy={"name": found.policy.name, "digest": found.policy.digest})
-        if found.verdict in BAD:
-            run.audit("alert.model", task, judged.model, reason="; ".join((*judged.reasons, found.concept.reason)))
-        run.show(report, performance_page(found, loaded))
-    return found.verdict
+        loaded, policy = load_task(task), load_policy()
+        tables = unrestricted(run.read(validated), run)
+        found = look(run, loaded, tables, run.read_table(predictions), policy)
+        document = nothing_in_use(task, policy) if found is None else found.as_dict()
+        run.write_json(performance, document)
+        run.metrics |= {} if found is None else found.numbers()
+        numbers = {**run.metrics, "reason": document["reason"]}
+        verdict = run.decide(document["verdict"], numbers=numbers, policy=document["policy"])
+        if verdict in BAD:
+            run.audit("alert.model", task, document["model"], reason=f"{verdict}: {document['reason']}")
+        run.show(report, no_model_page(task) if found is None else performance_page(found, loaded))
+    return verdict
 
 
 @component

@@ -262,6 +262,17 @@ CATALOG: tuple[Entry, ...] = (
         ),
     ),
     Entry(
+        name="model_monitoring",
+        title="Model monitoring",
+        category="monitoring",
+        module="pipelines.monitoring.model_monitoring",
+        schedule="0 */2 * * *",
+        triggers=(),
+        owner="ML engineer",
+        alert_policy="model",
+        parameters=(("task", "Prediction task whose model is watched."),),
+    ),
+    Entry(
         name="model_performance_monitoring",
         title="Model performance monitoring",
         category="monitoring",

@@ -73,6 +73,7 @@ def test_watched_from_nothing_logged_to_degraded(released: Released, rows: pl.Da
     assert decision["decision"] == "not degraded", judged["reasons"]
     assert judged["events"] == int(rows["label"].sum())
     assert judged["at_promotion"]["value"] == pytest.approx(float(decision["numbers"]["at_promotion"][:5]), abs=5e-4)
+    assert document["policy"]["digest"] == decision["policy"]["digest"]
 
 
 def test_an_endpoint_gone_wrong_is_degraded_and_told(released: Released, rows: pl.DataFrame) -> None:
@@ -90,8 +91,31 @@ def test_an_endpoint_gone_wrong_is_degraded_and_told(released: Released, rows: p
     assert len(alerts) == 1 and "a relative drop of" in alerts[0].reason
 
 
+def test_the_composite_asks_for_a_retraining_once(released: Released, rows: pl.DataFrame) -> None:
+    def monitored() -> tuple[dict[str, Any], str]:
+        done = released.home.trialops("run", "model_monitoring")
+        assert done.returncode == 0, done.stdout + done.stderr
+        run = released.home.run()["run_id"]
+        return json.loads(released.home.output(run, "conclude-monitoring", "verdict").read_text()), done.stdout
+
+    first, _ = monitored()
+    assert (first["state"], first["new"]) == ("watch", True)
+    assert first["windows"][0]["parts"]["performance"] == "degraded"
+    again, _ = monitored()  # nothing new has been logged
+    assert (again["state"], again["new"], len(again["windows"])) == ("watch", False, 1)
+    predict(released, rows[:5], np.full(5, 0.5), day=60)
+    second, told = monitored()
+    assert (second["state"], second["asks"], len(second["windows"])) == ("retrain", 2, 2)
+    assert "found: degraded, retrain" in told
+    third, _ = monitored()
+    assert third["state"] == "waiting"
+    listed = released.home.trialops("triggers")
+    assert listed.returncode == 0 and listed.stdout.count("scheduled_retraining") == 1
+    assert "2 of the last 2 windows are bad" in " ".join(listed.stdout.split())
+
+
 def test_the_page_shows_no_small_group_and_no_subject(released: Released, rows: pl.DataFrame) -> None:
-    run = released.home.run()["run_id"]
+    run = [r["run_id"] for r in released.home.runs() if r["pipeline"] == "model_performance_monitoring"][-1]
     page = released.home.output(run, "judge-performance", "report").read_text()
     assert "Estimate without labels" in page and "Matured cohort" in page and "<svg" in page
     assert not [subject for subject in rows["subject_id"].to_list() if subject in page]

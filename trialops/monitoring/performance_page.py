@@ -113,6 +113,12 @@ def performance_page(look: Look, task: Task) -> Page:
     )
 
 
+def no_model_page(task: str) -> Page:
+    """While no model is in use."""
+    text = f"No version of {task} is in use, so there is nothing to judge. A release changes that."
+    return Page("Model performance", [], Verdict("Insufficient evidence", "warn", text))
+
+
 def _without_labels(cohort: LabelFree | None, waiting: LabelFree | None) -> Section:
     rows = [
         (name, part.n, part.auroc, part.brier, part.accuracy, part.prevalence)

@@ -12,16 +12,15 @@ from trialops.errors import TrialOpsError
 from trialops.models.discrimination import Estimate
 from trialops.models.record import restore
 from trialops.monitoring.concept import ConceptReport, concept_drift
-from trialops.monitoring.performance import Performance, judge, matured_cohort
+from trialops.monitoring.performance import INSUFFICIENT, Performance, judge, matured_cohort
 from trialops.monitoring.triggers import ask
-from trialops.monitoring.verdict import BAD, MonitoringPolicy, Verdict, Windows, load_policy
+from trialops.monitoring.verdict import BAD, MonitoringPolicy, Verdict, Windows
 
 if TYPE_CHECKING:
     import polars as pl
 
     from trialops.models.task import Task
     from trialops.stores.context import Step
-    from trialops.stores.registry import Registered
 
 RETRAINING = "scheduled_retraining"
 
@@ -40,49 +39,71 @@ class Look:
         parts = (self.performance.verdict, self.concept.verdict)
         return next((verdict for verdict in parts if verdict in BAD), self.performance.verdict)
 
+    @property
+    def reason(self) -> str:
+        """Why, in words."""
+        more = (self.concept.reason,) if self.concept.verdict in BAD else ()
+        return "; ".join((*self.performance.reasons, *more))
+
+    def numbers(self) -> dict[str, Any]:
+        """Figures for the step's record."""
+        found = self.performance
+        return {
+            "matured": found.n,
+            "events": found.events,
+            "auroc": str(found.auroc),
+            "at_promotion": str(found.at_promotion),
+            "relative_drop": str(found.drop),
+            "concept": self.concept.reason,
+        }
+
     def as_dict(self) -> dict[str, Any]:
         """The look as JSON values."""
         return {
             "model": self.performance.model,
+            "verdict": self.verdict,
+            "reason": self.reason,
             "performance": self.performance.as_dict(),
             "concept": self.concept.as_dict(),
             "policy": {"name": self.policy.name, "digest": self.policy.digest},
         }
 
 
-def champion(run: Step, task: str) -> Registered:
-    """The model in use.
-
-    Raises:
-        TrialOpsError: There is none.
-    """
-    found = run.registry.by_alias(task, "champion")
-    if found is None:
-        raise TrialOpsError(
-            "No model is in use, so there is nothing to monitor",
-            where=f"model {task}, alias champion",
-            fix="Release one first: trialops run scheduled_retraining --source FOLDER",
-        )
-    return found
+def nothing_in_use(task: str, policy: MonitoringPolicy) -> dict[str, Any]:
+    """The document while no model is in use, in the form of :meth:`Look.as_dict`."""
+    reason = f"no version of {task} is in use"
+    return {
+        "model": "none",
+        "verdict": INSUFFICIENT,
+        "reason": reason,
+        "performance": {"verdict": INSUFFICIENT, "reasons": [reason], "n": 0},
+        "concept": {"verdict": INSUFFICIENT, "reason": reason},
+        "policy": {"name": policy.name, "digest": policy.digest},
+    }
 
 
-def look(run: Step, task: Task, tables: Mapping[str, pl.DataFrame], predictions: pl.DataFrame) -> Look:
-    """Judge the champion of a task.
+def look(
+    run: Step, task: Task, tables: Mapping[str, pl.DataFrame], predictions: pl.DataFrame, policy: MonitoringPolicy
+) -> Look | None:
+    """Judge the champion of a task; None while there is none.
 
     Args:
         run: The step.
         task: The prediction task.
         tables: Clean tables, for the outcomes.
         predictions: Logged predictions of all versions of the model.
+        policy: Limits.
 
     Raises:
-        TrialOpsError: No model is in use, or nothing tells how good it was when it was promoted.
+        TrialOpsError: Nothing tells how good the model was when it was promoted.
     """
     from trialops.features.labels import label
     from trialops.models.bundle import Bundle
     from trialops.models.evidence_store import get_evidence
 
-    policy, registered = load_policy(), champion(run, task.name)
+    registered = run.registry.by_alias(task.name, "champion")
+    if registered is None:
+        return None
     evidence = get_evidence(run, task.name, registered.version)
     if "evaluation" not in evidence:
         raise TrialOpsError(
