@@ -9,7 +9,8 @@ serves it. Ours runs as in production: study days, policy, interval, metrics, re
 app (`benchmarks.serving_bare`) does the lookup and the prediction and nothing else; its faster form, waiting for Redis
 or not, is the baseline. The servers are asked in turn in short slices, so that a slow moment of the machine hits all.
 --kserve makes an environment of its own from the package index below a temporary folder; it is removed afterwards.
-Prints one JSON object: requests per second (median over slices), p50 and p99 in milliseconds, ratios per round.
+Prints one JSON object: requests per second (median over slices), p50 and p99 in milliseconds, CPU of the server per
+request in microseconds (which other work on the machine changes least), ratios per round.
 """
 
 from __future__ import annotations
@@ -198,12 +199,12 @@ async def _call(port: int, callers: int, seconds: float, requests: Sequence[byte
     return [s for caller in made for s in caller.seconds], sum(caller.errors for caller in made)
 
 
-def load(port: int, callers: int, seconds: float, bodies: Sequence[bytes], path: str = INFER) -> dict[str, float]:
+def load(port: int, callers: int, seconds: float, bodies: Sequence[bytes]) -> dict[str, float]:
     """Ask a server for some seconds; requests per second, p50 and p99 in milliseconds, errors."""
     import uvloop
 
     head = b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-    requests = [head % (path.encode(), len(text)) + text for text in bodies]
+    requests = [head % (INFER.encode(), len(text)) + text for text in bodies]
     started = time.perf_counter()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         taken, errors = runner.run(_call(port, callers, seconds, requests))
@@ -221,21 +222,26 @@ def load(port: int, callers: int, seconds: float, bodies: Sequence[bytes], path:
 
 
 def compare(
-    ports: dict[str, int], callers: int, rounds: int, seconds: float, bodies: Sequence[bytes], paths: dict[str, str]
+    servers: dict[str, tuple[int, int]], callers: int, rounds: int, seconds: float, bodies: Sequence[bytes]
 ) -> dict[str, Any]:
-    """All servers in turn, several rounds; medians, and ours over each other in the same round."""
-    slices: dict[str, list[dict[str, float]]] = {name: [] for name in ports}
+    """All servers (port, process id) in turn, several rounds; medians, and ours over each other in the same round."""
+    slices: dict[str, list[dict[str, float]]] = {name: [] for name in servers}
     for turn in range(rounds):
-        order = list(ports) if turn % 2 == 0 else list(ports)[::-1]
+        order = list(servers) if turn % 2 == 0 else list(servers)[::-1]
         for name in order:
-            slices[name].append(load(ports[name], callers, seconds, bodies, paths.get(name, INFER)))
+            port, pid = servers[name]
+            before = cpu(pid)
+            taken = load(port, callers, seconds, bodies)
+            taken["cpu_us"] = (cpu(pid) - before) / taken["requests"] * 1e6
+            slices[name].append(taken)
     found: dict[str, Any] = {
-        name: {key: round(statistics.median(s[key] for s in taken), 3) for key in ("rps", "p50_ms", "p99_ms")}
+        name: {key: round(statistics.median(s[key] for s in taken), 3) for key in ("rps", "p50_ms", "p99_ms", "cpu_us")}
         | {"errors": sum(s["errors"] for s in taken)}
         for name, taken in slices.items()
     }
-    for name in ports:
+    for name in servers:
         if name != "ours":
+            found[f"cpu_{name}_to_ours"] = round(found[name]["cpu_us"] / found["ours"]["cpu_us"], 2)
             each = [a["rps"] / b["rps"] for a, b in zip(slices["ours"], slices[name], strict=True)]
             found[f"ours_to_{name}"] = {
                 "median": round(statistics.median(each), 2),
@@ -243,6 +249,12 @@ def compare(
                 "highest": round(max(each), 2),
             }
     return found
+
+
+def cpu(pid: int) -> float:
+    """CPU seconds a process has used, in all its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident(pid: int) -> float:
@@ -381,26 +393,28 @@ def main() -> int:
             report["soak"] = soak(port, server.pid, arguments.soak, bodies)
             print(json.dumps(report, indent=1))
             return int(report["soak"]["errors"] > 0)
-        ports, paths = {"ours": port}, {}
+        servers = {"ours": (port, server.pid)}
         for kind in ("waits", "asynchronous"):
-            ports[f"bare_{kind}"] = bare = free_port()
+            bare = free_port()
             command = [sys.executable, "-m", "benchmarks.serving_bare", str(bundle), url, str(bare), kind]
-            stack.enter_context(process(command, bare, folder / f"{kind}.log"))
+            child = stack.enter_context(process(command, bare, folder / f"{kind}.log"))
+            servers[f"bare_{kind}"] = (bare, child.pid)
         if arguments.kserve:
             try:
                 python = kserve_environment(folder)
             except (subprocess.CalledProcessError, OSError) as error:
                 report["kserve"] = f"skipped: its environment could not be made ({type(error).__name__})"
             else:
-                ports["kserve"] = other = free_port()
+                other = free_port()
                 command = kserve_command(python, folder, bundle, url, other)
-                stack.enter_context(process(command, other, folder / "kserve.log", 120.0))
+                child = stack.enter_context(process(command, other, folder / "kserve.log", 120.0))
+                servers["kserve"] = (other, child.pid)
         else:
             report["kserve"] = "skipped: not asked for (--kserve)"
-        for name in ports:
-            load(ports[name], 4, 1.0, bodies, paths.get(name, INFER))
+        for warmed, _ in servers.values():
+            load(warmed, 4, 1.0, bodies)
         for callers in arguments.callers:
-            found = compare(ports, callers, arguments.rounds, arguments.seconds, bodies, paths)
+            found = compare(servers, callers, arguments.rounds, arguments.seconds, bodies)
             faster = max(("bare_waits", "bare_asynchronous"), key=lambda name: found[name]["rps"])
             report[f"callers_{callers}"] = found | {"ours_to_bare": found[f"ours_to_{faster}"] | {"faster": faster}}
         report["ours_mib"] = round(resident(server.pid), 1)
