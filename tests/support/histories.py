@@ -103,6 +103,7 @@ def feast_store(folder: Path, objects: Sequence[Any], offline: str = OFFLINE, **
             registry={"registry_type": "file", "path": str(folder / "registry.db"), "cache_ttl_seconds": 600},
             online_store={"type": "sqlite", "path": str(folder / "online.db")},
             offline_store={"type": offline, **options},
+            materialization={"pull_latest_features": True},
         )
     )
     store.apply(list(objects))

@@ -179,8 +179,10 @@ def _local_state(path: Path) -> str:
 def _bucket(place: Place) -> Any:
     from obstore.store import S3Store
 
-    options: Any = {name.removeprefix("aws_"): value for name, value in place.options.items()}
-    return S3Store.from_url("s3://" + place.url.removeprefix("s3://").partition("/")[0], config=options)
+    options: Any = {name: value for name, value in place.options.items() if name != "aws_allow_http"}
+    client: Any = {"allow_http": True} if "aws_allow_http" in place.options else None
+    name = place.url.removeprefix("s3://").partition("/")[0]
+    return S3Store.from_url(f"s3://{name}", config=options, client_options=client)
 
 
 def _key(url: str) -> str:

@@ -337,6 +337,8 @@ def open_store(
             registry={"registry_type": "file", "path": str(workdir / "registry.db"), "cache_ttl_seconds": 0},
             online_store=dict(online) if online else {"type": "sqlite", "path": str(workdir / "online.db")},
             offline_store={"type": OFFLINE},
+            # The newest rows alone, and by the offline store, which settles ties as the as-of join does.
+            materialization={"pull_latest_features": True, "online_write_batch_size": 10_000},
         )
     )
     placed = {name: p if str(p).startswith(remote) else Path(p).resolve() for name, p in paths.items()}
