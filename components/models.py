@@ -29,7 +29,7 @@ def training_due(
     with step("training-due", task=task, force=force) as run:
         found = due(run, run.reference(validated), load_task(task), force=force)
         run.write_json(trigger, found.as_dict())
-        numbers = {"new_subjects": found.new_subjects, "new_events": found.new_events, "changed": found.changed}
+        numbers = {"subjects": found.subjects, "reasons": "; ".join(found.reasons)}
         run.decide(found.action, numbers=numbers, policy={"name": found.policy, "digest": found.policy_digest})
         run.show(report, trigger_page(found))
     return found.action
@@ -304,7 +304,7 @@ def assess_fairness(
     from trialops.features.assembly import HELD_OUT
     from trialops.models.bundle import Bundle
     from trialops.models.fairness import FairnessBiasDetectorOperator
-    from trialops.models.page import fairness_page
+    from trialops.models.fairness_page import fairness_page
     from trialops.models.policy import load_fairness_policy
     from trialops.models.task import load_task
     from trialops.stores import step

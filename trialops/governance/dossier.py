@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trialops.governance.lineage import edges, run_records, tables_used, upstream
+from trialops.models import tripod
 from trialops.models.bundle import Bundle
 from trialops.models.comparison import Comparison, Decision
 from trialops.models.evaluation import Evaluation
 from trialops.models.evidence import check_evidence
 from trialops.models.fairness import FairnessReport
+from trialops.models.judgement import checklist, tripod_section
 from trialops.models.model_card import as_markdown, model_card
 from trialops.models.record import restore
 from trialops.models.task import load_task
@@ -41,6 +43,8 @@ TONES: dict[str, Tone] = {
 }
 FILES = {
     "model_card.md": "What the model is for, how well and for whom it works",
+    "tripod_ai.md": "TRIPOD+AI checklist, filled from the run; what a person has to add is named",
+    "tripod_ai.json": "The same as data",
     "decision.json": "Comparison, every rule of the policy with its numbers, signatures",
     "approval.md": "Who released it, or what it waits for",
     "evaluation.json": "Evaluation on held-out sites, with the baseline",
@@ -125,14 +129,25 @@ def write_dossier(run: Step, evidence: Evidence) -> Dossier:
         "audit_extract.json": _audit(run, {record["run_id"] for record in records} | {run.run_id}),
         "environment.json": _environment(),
     }
+    filled = checklist(
+        bundle,
+        evidence.task,
+        search=evidence.search,
+        evaluation=evidence.evaluation,
+        fairness=evidence.fairness,
+        comparison=evidence.comparison,
+        data=tuple({**table, "role": table["table"].partition("/")[0]} for table in _model_tables(records)),
+    )
+    documents["tripod_ai.json"] = filled
     canary = f"runs/{run.run_id}/steps/canary-release/canary.json"
     if run.objects.exists(canary):
         documents["canary.json"] = json.loads(run.objects.get(canary))
     for name, content in documents.items():
         (folder / name).write_text(json.dumps(content, indent=1, sort_keys=True, default=str) + "\n", "utf-8")
     (folder / "model_card.md").write_text(as_markdown(card), "utf-8")
+    (folder / "tripod_ai.md").write_text(tripod.as_markdown(filled), "utf-8")
     (folder / "approval.md").write_text(_approval(evidence), "utf-8")
-    page = _page(run, evidence, card, facts, folder)
+    page = _page(run, evidence, card, facts, filled, folder)
     (folder / "index.html").write_text(render(page), "utf-8")
 
     contents = {
@@ -233,7 +248,19 @@ def _environment() -> dict[str, Any]:
     return {"python": platform.python_version(), "packages": dict(sorted(packages.items()))}
 
 
-def _page(run: Step, evidence: Evidence, card: Mapping[str, Any], facts: Mapping[str, Any], folder: Path) -> Page:
+def _model_tables(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Tables a model is made from, without raw and sealed ones."""
+    return [t for t in tables_used(records) if t["table"].partition("/")[0] in ("clean", "features", "training")]
+
+
+def _page(
+    run: Step,
+    evidence: Evidence,
+    card: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    filled: Mapping[str, Any],
+    folder: Path,
+) -> Page:
     state, judged = evidence.release["state"], evidence.evaluation["model"]
     decision = evidence.comparison["decision"]
     rules = [(r["rule"], "met" if r["met"] else "not met", r["text"]) for r in decision["reasons"]]
@@ -276,6 +303,7 @@ def _page(run: Step, evidence: Evidence, card: Mapping[str, Any], facts: Mapping
                 for part in card["sections"]
                 if part["key"] != "decision"
             ),
+            tripod_section(filled),
             Section(
                 "Files",
                 [Table(("file", "what"), [(name, what) for name, what in FILES.items() if (folder / name).exists()])],

@@ -1,4 +1,4 @@
-"""Pages of the model steps: the search, the evaluation, the fairness audit, the decision."""
+"""Pages of the model steps: the search, the evaluation, the decision; the fairness audit has its own module."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trialops.models.discrimination import p_text
 from trialops.models.evaluation import BETTER, WORSE
-from trialops.models.fairness_groups import why_not
+from trialops.models.site_page import curves_section, sites_section
 from trialops.pages import Facts, Figure, Page, Section, Table, Text, Tone, Verdict, plots, suppressed
 
 if TYPE_CHECKING:
@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from trialops.models.comparison import Comparison
     from trialops.models.discrimination import Estimate
     from trialops.models.evaluation import Evaluation
-    from trialops.models.fairness import FairnessReport, GroupRow
     from trialops.models.net_benefit import DecisionCurve
-    from trialops.models.policy import FairnessPolicy
     from trialops.models.release import Release
     from trialops.models.search import SearchResult
 
@@ -34,7 +32,7 @@ TONES: dict[str, Tone] = {
 
 def search_page(result: SearchResult) -> Page:
     """Trials and the winner; everything here was measured on the training sites alone."""
-    shown = ("number", "kind", "log_loss", "auroc", "rounds")
+    shown = ("number", "kind", "log_loss", "auroc", "rounds", "stopped")
     trials = result.trials.sort("log_loss").select(name for name in shown if name in result.trials.columns)
     folds = [
         (", ".join(fold.sites), suppressed(fold.n), fold.events if fold.n == suppressed(fold.n) else None)
@@ -54,6 +52,7 @@ def search_page(result: SearchResult) -> Page:
                             "baseline log loss": result.baseline_log_loss,
                             "AUROC": result.auroc,
                             "baseline AUROC": result.baseline_auroc,
+                            "log loss saved per subject": str(result.gain),
                             "threshold": result.threshold,
                         }
                     ),
@@ -62,8 +61,10 @@ def search_page(result: SearchResult) -> Page:
                 ],
             ),
             Section("Trials", [Table(trials.columns, trials.rows())]),
+            *([curves] if (curves := curves_section(result.curves)) else []),
+            sites_section(result.sites, "Internal-external validation: each site left out of the fit"),
             Section(
-                "Internal-external validation: sites left out in turn",
+                "Groups of sites left out in turn",
                 [
                     Table(("sites", "subjects", "events", "log loss", "AUROC"), folds),
                     *(Text(note, quiet=True) for note in result.notes),
@@ -96,6 +97,7 @@ def evaluation_page(model: Evaluation, baseline: Evaluation, against: Comparison
             _calibration(model.calibration),
             _net_benefit(model.decision_curve),
             Section("By site", [_sites(model)]),
+            *([sites_section(model.over_sites, "Over sites")] if model.over_sites else []),
             Section("Notes", [Text(note) for note in model.notes] or [Text("None.", quiet=True)]),
         ],
         Verdict(
@@ -124,6 +126,7 @@ def _question(model: Evaluation, baseline: Evaluation, against: Comparison, rows
                 f"Against the baseline on the same subjects the AUROC differs by {against.difference}, "
                 f"{p_text(against.p_value)}."
             ),
+            *([Text(f"Net benefit over the thresholds: {against.net_benefit}.")] if against.net_benefit else []),
             Figure(plot),
             Table(("measure", "model", "95 % interval", "baseline", "95 % interval"), rows),
         ],
@@ -170,58 +173,6 @@ def _sites(model: Evaluation) -> Table:
         else:
             rows.append((name, suppressed(n), None, None, None))
     return Table(("site", "subjects", "events", "mean prediction", "observed / expected"), rows)
-
-
-def fairness_page(report: FairnessReport, policy: FairnessPolicy) -> Page:
-    """Groups, gaps and verdict per attribute."""
-    sections = []
-    for part in report.attributes:
-        gaps = [(gap.metric.replace("_", " "), *_cells(gap.estimate), gap.limit, gap.verdict) for gap in part.gaps]
-        groups = [_group(row) for row in part.groups]
-        sections.append(
-            Section(
-                part.attribute.replace("_", " "),
-                [
-                    Verdict(part.verdict, TONES[part.verdict], part.reason),
-                    Table(("group", "n", "events", "non-events", "TPR", "FPR", "PPV", "assessable"), groups),
-                    Table(("gap", "estimate", "95 % interval", "limit", "verdict"), gaps),
-                ],
-            )
-        )
-    sections.append(
-        Section(
-            "How",
-            [
-                Text(report.method),
-                Text(
-                    f"A group is assessed from {policy.min_subjects} subjects, {policy.min_positives} events and "
-                    f"{policy.min_negatives} non-events on. A gap passes when its whole interval is below the limit, "
-                    "fails when it is above, and is otherwise insufficient evidence."
-                ),
-            ],
-        )
-    )
-    return Page(
-        "Fairness",
-        sections,
-        Verdict(report.verdict.capitalize(), TONES[report.verdict], f"threshold {report.threshold:.3f}"),
-    )
-
-
-def _group(row: GroupRow) -> tuple[Any, ...]:
-    """A row of the group table; of a handful of subjects it tells only that they are few."""
-    if row.absent or row.n != suppressed(row.n):
-        return row.level, suppressed(row.n), *[None] * 5, f"no: {why_not(row)}"
-    return (
-        row.level,
-        row.n,
-        row.positives,
-        row.negatives,
-        str(row.true_positive_rate),
-        str(row.false_positive_rate),
-        str(row.ppv),
-        "yes" if row.assessable else f"no: {why_not(row)}",
-    )
 
 
 def decision_page(release: Release) -> Page:

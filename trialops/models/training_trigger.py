@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from trialops.models.policy import open_policy
 from trialops.models.record import plain
+from trialops.pages import suppressed
 
 if TYPE_CHECKING:
     import polars as pl
@@ -141,19 +142,24 @@ def check_trigger(
         changed = joined.filter(pl.col("old") != pl.col("label")).height
         gone = old.join(now, on="subject_id", how="anti").height
     enough = new >= policy.min_new_subjects and new_events >= policy.min_new_events
+    # In words a handful is not counted: they reach pages and messages. The figures are exact in the document.
+    few = suppressed(new) != new
     text = (
-        f"{new} new subjects (at least {policy.min_new_subjects}) with {new_events} events (at least "
-        f"{policy.min_new_events})"
+        f"{suppressed(new)} new subjects (at least {policy.min_new_subjects}) with "
+        f"{suppressed(new) if few else suppressed(new_events)} events (at least {policy.min_new_events})"
     )
     found = [
         (force, "asked for by parameter"),
         (enough, text if last_version else f"{text}; no model has been trained yet"),
-        (changed >= policy.min_changed_labels, f"{changed} changed labels (at least {policy.min_changed_labels})"),
-        (gone >= policy.min_gone_subjects, f"{gone} subjects gone (at least {policy.min_gone_subjects})"),
+        (
+            changed >= policy.min_changed_labels,
+            f"{suppressed(changed)} changed labels (at least {policy.min_changed_labels})",
+        ),
+        (gone >= policy.min_gone_subjects, f"{suppressed(gone)} subjects gone (at least {policy.min_gone_subjects})"),
         (changed_task and policy.on_changed_task, "the task is defined otherwise"),
     ]
     reasons = [reason for met, reason in found if met]
-    nothing = f"{text}, {changed} changed labels, {gone} subjects gone: too little is new"
+    nothing = f"{text}, {suppressed(changed)} changed labels, {suppressed(gone)} subjects gone: too little is new"
     return Trigger(
         TRAIN if reasons else SKIP,
         tuple(reasons) or (nothing,),
