@@ -1,6 +1,6 @@
 """KFP components: features."""
 
-from kfp.dsl import HTML, Dataset, Input, Output
+from kfp.dsl import HTML, Artifact, Dataset, Input, Output
 
 from components.base import component
 
@@ -266,3 +266,43 @@ def rebuild_training_sets(
         run.metrics |= {"tasks": len(made)}
         run.show(report, rebuilt_page(made))
     return len(made)
+
+
+@component
+def validate_features(features: Input[Dataset], validation: Output[Artifact], report: Output[HTML], task: str) -> str:
+    """Check the newest features against their contracts, and against the build before.
+
+    Args:
+        features: Feature views.
+        validation: Contracts, drift between builds, correlations, importance and rewritten past as a document.
+        report: The same for people.
+        task: Prediction task whose features must have a contract.
+
+    Returns:
+        "pass", "drift", "breach" or "insufficient evidence".
+    """
+    from trialops.features.contracts import load_contracts
+    from trialops.features.definition_file import load
+    from trialops.features.validation import previous_build, validate
+    from trialops.features.validation_page import validation_page
+    from trialops.models.task import load_task
+    from trialops.monitoring.drift_policy import load_drift_policy
+    from trialops.monitoring.drift_rows import watched
+    from trialops.stores import step
+
+    with step("validate-features", task=task) as run:
+        contracts, policy = load_contracts(), load_drift_policy()
+        before, model = previous_build(run, run.reference(features)), watched(run, task)
+        bundle = model.bundle if model else None
+        found = validate(run.read(features), before, load_task(task), load(), contracts, policy, bundle)
+        run.write_json(validation, found.as_dict())
+        run.metrics |= {"contracts": len(found.contracts), "reasons": len(found.reasons)}
+        run.decide(
+            found.verdict,
+            numbers={**run.metrics, "reason": "; ".join(found.reasons[:5])},
+            policy={"contracts": contracts.digest, "name": policy.name, "digest": policy.digest},
+        )
+        if found.verdict in ("breach", "drift"):
+            run.audit("alert.features", task, found.verdict, reason="; ".join(found.reasons[:5]))
+        run.show(report, validation_page(found, contracts, policy))
+    return found.verdict

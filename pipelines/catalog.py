@@ -163,6 +163,17 @@ CATALOG: tuple[Entry, ...] = (
         alert_policy="data",
     ),
     Entry(
+        name="feature_validation",
+        title="Feature validation",
+        category="features",
+        module="pipelines.features.feature_validation",
+        schedule="30 5 * * *",
+        triggers=(),
+        owner="data engineer",
+        alert_policy="data",
+        parameters=(("task", "Prediction task whose features must have a contract."),),
+    ),
+    Entry(
         name="data_export",
         title="Data export",
         category="integration",
