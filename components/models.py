@@ -286,40 +286,46 @@ def assess_fairness(
     fairness: Output[Artifact],
     report: Output[HTML],
     task: str,
+    mitigation: str = "on failure",
 ) -> str:
-    """Audit the model over the task's groups on the held-out sites.
+    """Audit the model over the task's groups on the held-out sites; compare ways to narrow a gap, and apply none.
 
     Args:
         training: Training set with its split.
         model: Bundle of the model.
         fairness: The audit as a document.
-        report: Groups, gaps with intervals, verdicts.
+        report: Groups, gaps with intervals, verdicts, and the mitigations compared.
         task: Prediction task.
+        mitigation: When ways to narrow a gap are compared: "never", "on failure" or "always".
 
     Returns:
         "pass", "fail" or "insufficient evidence".
     """
     import polars as pl
 
-    from trialops.features.assembly import HELD_OUT
+    from trialops.features.assembly import HELD_OUT, TRAIN
     from trialops.models.bundle import Bundle
     from trialops.models.fairness import FairnessBiasDetectorOperator
     from trialops.models.fairness_page import fairness_page
+    from trialops.models.mitigation import FairnessMitigationOperator
     from trialops.models.policy import load_fairness_policy
     from trialops.models.task import load_task
     from trialops.stores import step
 
-    with step("assess-fairness", task=task) as run:
-        rows = run.read_table(training).filter(pl.col("split") == HELD_OUT)
-        policy = load_fairness_policy()
-        result = FairnessBiasDetectorOperator(load_task(task), policy).run(Bundle.load(run.read_folder(model)), rows)
-        run.write_json(fairness, {**result.as_dict(), "training": run.reference(training).digest})
+    with step("assess-fairness", task=task, mitigation=mitigation) as run:
+        training_set = run.read_table(training)
+        learnt, rows = (training_set.filter(pl.col("split") == part) for part in (TRAIN, HELD_OUT))
+        policy, subject, bundle = load_fairness_policy(), load_task(task), Bundle.load(run.read_folder(model))
+        result = FairnessBiasDetectorOperator(subject, policy).run(bundle, rows)
+        compared = FairnessMitigationOperator(subject, policy).run(bundle, learnt, rows, result, when=mitigation)
+        document = {**result.as_dict(), "mitigation": [found.as_dict() for found in compared]}
+        run.write_json(fairness, {**document, "training": run.reference(training).digest})
         run.decide(
             result.verdict,
             numbers={part.attribute: f"{part.verdict}: {part.reason}" for part in result.attributes},
             policy={"name": policy.name, "digest": policy.digest},
         )
-        run.show(report, fairness_page(result, policy))
+        run.show(report, fairness_page(result, policy, compared))
     return result.verdict
 
 

@@ -60,6 +60,32 @@ def lines(
     return _svg(figure)
 
 
+def trade_off(
+    labels: Sequence[str],
+    x: Sequence[tuple[float, float, float] | None],
+    y: Sequence[tuple[float, float, float] | None],
+    *,
+    xlabel: str,
+    ylabel: str,
+    reference: float | None = None,
+) -> str:
+    """Points with intervals on both axes, each (value, low, high), named in a legend; None leaves a point out."""
+    figure, axes = _axes(height=3.8)
+    for position, (label, across, up) in enumerate(zip(labels, x, y, strict=True)):
+        if across is None or up is None:
+            continue
+        colour, mark = COLOURS[position % len(COLOURS)], "os^Dv"[position // len(COLOURS) % 5]
+        axes.plot(across[1:], [up[0], up[0]], color=colour, linewidth=1.2)
+        axes.plot([across[0], across[0]], up[1:], color=colour, linewidth=1.2)
+        axes.plot([across[0]], [up[0]], mark, color=colour, markersize=6, label=label)
+    if reference is not None:
+        axes.axvline(reference, color=SOFT, linewidth=1, linestyle="--")
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.legend(frameon=False, fontsize=8)
+    return _svg(figure)
+
+
 def bars(labels: Sequence[str], values: Sequence[float], *, xlabel: str) -> str:
     """Horizontal bars, the figures written beside them."""
     figure, axes = _axes(height=0.6 + 0.28 * max(len(labels), 1))

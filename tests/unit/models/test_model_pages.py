@@ -11,8 +11,9 @@ from trialops.models.comparison import compare
 from trialops.models.evaluation import evaluate_predictions
 from trialops.models.evidence import split_facts
 from trialops.models.fairness import audit_predictions
+from trialops.models.fairness_page import fairness_page
 from trialops.models.model_card import as_markdown, model_card
-from trialops.models.page import evaluation_page, fairness_page
+from trialops.models.page import evaluation_page
 from trialops.models.policy import load_fairness_policy
 from trialops.pages import Page, Table, render
 
@@ -64,12 +65,26 @@ def test_small_groups_are_named_without_counts_on_page_and_card() -> None:
     declared = {"race": ("WHITE", "ASIAN", "OTHER")}
     report = audit_predictions(y, p, {"race": race}, threshold=0.5, policy=POLICY, declared=declared)
     white, asian, other = list(table(fairness_page(report, POLICY), "race").rows)
-    assert white[:4] == ("WHITE", 120, 40, 80) and white[-1] == "yes"
-    assert asian == ("ASIAN", "<11", None, None, None, None, None, "no: <11 subjects")
-    assert other == ("OTHER", 0, None, None, None, None, None, "no: no held-out subjects")
+    # 127 subjects less an exact 120 would give the seven away
+    assert white[:4] == ("WHITE", "120 or more", "40 or more", "80 or more") and white[-1] == "yes"
+    assert asian == ("ASIAN", "<11", *[None] * 6, "no: <11 subjects")
+    assert other == ("OTHER", 0, *[None] * 6, "no: no held-out subjects")
     assert {row.level: row.n for row in report.attributes[0].groups}["ASIAN"] == 7, "the document is exact"
     card = as_markdown(model_card(judged().task, judged().model, judged().evaluated, report))
     assert "**race ASIAN**: not assessable: <11 subjects" in card and "7 subjects" not in card
+
+
+def test_few_events_are_told_neither_by_count_nor_by_rate_nor_by_the_rest() -> None:
+    # 40 subjects: 4 events; 36 non-events would give them, and so would the share flagged among them
+    y = np.array([1] * 4 + [0] * 36 + [1] * 30 + [0] * 60, dtype=np.int8)
+    p = np.where(y == 1, 0.7, 0.3)
+    sex = np.array(["F"] * 40 + ["M"] * 90, dtype=object)
+    report = audit_predictions(y, p, {"sex": sex}, threshold=0.5, policy=POLICY)
+    women, men = list(table(fairness_page(report, POLICY), "sex").rows)
+    assert women[:5] == ("F", 40, None, None, None) and women[5] is not None and women[6:8] == (None, None)
+    assert women[-1] == "no: fewer than 11 events" and men[:4] == ("M", 90, 30, 60)
+    page = fairness_page(report, POLICY)
+    assert "4 positives" not in render(page) and ">36<" not in render(page)
 
 
 def test_the_p_value_of_a_clear_difference_is_not_zero_on_the_page() -> None:
