@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -47,7 +48,7 @@ def raw(url: str, spec: FeatureServiceSpec) -> Callable[[list[str]], list[list[f
     import redis
 
     view = spec.views[0]
-    client = redis.Redis.from_url(url)
+    client: Any = redis.Redis.from_url(url)
     fields = [redis_field(view.name, c) for c in view.columns] + [redis_time_field(view.name)]
     known: dict[str, bytes] = {}
     unpack = struct.Struct("<d").unpack_from

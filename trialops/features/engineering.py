@@ -68,9 +68,9 @@ class Parity:
 
 def services(definitions: Definitions) -> tuple[FeatureServiceSpec, ...]:
     """Specification of every view: the subjects' ones in one service, the others by entity."""
-    from trialops.stores.online.spec import entity_services, from_definitions
+    from trialops.features.materialize import all_services
 
-    return (from_definitions(definitions), *entity_services(definitions))
+    return all_services(definitions)
 
 
 def coverage(views: Mapping[str, pl.DataFrame], definitions: Definitions) -> list[Coverage]:
@@ -109,9 +109,15 @@ def with_pushed(views: Mapping[str, pl.DataFrame], run: Step, definitions: Defin
 
 
 def to_online(views: Mapping[str, pl.DataFrame], run: Step, definitions: Definitions) -> tuple[Materialized, ...]:
-    """Write the newest row of every key to the online store of the settings."""
-    from trialops.features.materialize import materialize
+    """Write the newest row of every key to the online store of the settings.
 
+    Subjects whose processing is restricted (Art. 18 GDPR) leave it: they are not in the views any more.
+    """
+    from trialops.features.materialize import materialize
+    from trialops.privacy.requests import restricted
+    from trialops.stores.online.forget import forget
+
+    forget(run.settings.online, services(definitions), sorted(restricted(run.engine, run.settings.study)))
     return materialize(views, services(definitions), run.settings.online, progress=run.progress)
 
 

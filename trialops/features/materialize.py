@@ -15,6 +15,7 @@ from trialops.stores.online.writer import open_writer
 if TYPE_CHECKING:
     import polars as pl
 
+    from trialops.features.definitions import Definitions
     from trialops.stores.online.spec import FeatureServiceSpec, ViewSpec
 
 Progress = Callable[[str, float], None]
@@ -37,6 +38,13 @@ class Materialized:
     written: int
     kept: int
     until: datetime | None
+
+
+def all_services(definitions: Definitions | None = None) -> tuple[FeatureServiceSpec, ...]:
+    """Specification of every view: the subjects' ones in one service, the others by entity."""
+    from trialops.stores.online.spec import entity_services, from_definitions
+
+    return (from_definitions(definitions), *entity_services(definitions))
 
 
 def latest(rows: pl.LazyFrame, join_keys: Sequence[str], until: datetime | None = None) -> pl.DataFrame:

@@ -208,14 +208,29 @@ def pushed(run: Step, view: str) -> pl.DataFrame | None:
         refs[ref] = None
     if not refs:
         return None
-    return pl.concat([run.lake.read(ref) for ref in refs], how="diagonal")
+    return pl.concat([_kept(run, ref) for ref in refs], how="diagonal")
+
+
+def _kept(run: Step, ref: TableRef) -> pl.DataFrame:
+    """A push as it is now: erasure of a subject writes its table again."""
+    import polars as pl
+
+    from trialops.stores.refs import TableRef
+
+    if not run.lake.disposed(ref.table, ref.version):
+        return run.lake.read(ref)
+    newest = run.lake.versions(ref.table)[0]
+    if run.lake.disposed(ref.table, newest["version"]):
+        return pl.DataFrame()
+    return run.lake.read(TableRef(ref.table, newest["version"], newest["rows"], newest["digest"]))
 
 
 def merged(run: Step, service: FeatureServiceSpec, view: str, built: pl.DataFrame) -> pl.DataFrame:
     """Rows of a view as built from the clean data, with the pushed ones that still stand.
 
     Where both have a row of the same key and time, the pushed one stands as long as the clean data say of that time
-    what they said when it came in. Once they say something else, they have caught up, and theirs counts.
+    what they said when it came in. Once they say something else, they have caught up, and theirs counts. Pushed rows of
+    subjects whose processing is restricted (Art. 18 GDPR) are left out, as their other data are.
 
     Args:
         run: The step, for the lake.
@@ -228,14 +243,18 @@ def merged(run: Step, service: FeatureServiceSpec, view: str, built: pl.DataFram
     """
     import polars as pl
 
+    from trialops.privacy.requests import restricted
     from trialops.stores.refs import TableRef
 
     rows = pushed(run, view)
-    if rows is None:
+    if rows is None or rows.is_empty():
         return built
     keys = [*service.join_keys, "event_timestamp"]
     columns = [*keys, "created", *service.view(view).columns]
     rows = rows.with_columns(pl.lit(None, pl.Float64).alias(c) for c in columns if c not in rows.columns)
+    if "subject_id" in keys:
+        barred = sorted(restricted(run.engine, run.settings.study))
+        rows = rows.filter(~pl.col("subject_id").is_in(barred))
     rows = rows.unique(keys, keep="last", maintain_order=True)
     built = built.select(columns)
     ties = built.join(rows.select(*keys, BUILT), on=keys, how="inner")

@@ -38,6 +38,7 @@ class Stores:
         engine: Database.
         vault: Keys.
         work: Folders of the feature store's own files; none on a cluster, where they end with the pod.
+        online: URL of the online feature store; "" where there is none.
     """
 
     lake: Lake
@@ -45,6 +46,7 @@ class Stores:
     engine: Engine
     vault: Vault
     work: tuple[Path, ...] = ()
+    online: str = ""
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,11 @@ def carry_out(
     for folder in stores.work:
         features = {k: features[k] + n for k, n in erase_feature_files(folder, subject).items()}
     features["offline"] += erase_published(stores.objects, subject)
+    if stores.online:
+        from trialops.features.materialize import all_services
+        from trialops.stores.online.forget import forget
+
+        features["online"] += forget(stores.online, all_services(), [subject])
     shredded, keys = subject_store.shred(
         subject, vault=stores.vault, objects=stores.objects, engine=stores.engine, reason=why, actor=actor
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from trialops.errors import TrialOpsError
 from trialops.privacy import certificate, requests
 from trialops.privacy.erasure import Erasure, Stores, carry_out
 from trialops.privacy.operations_page import erasure_page
@@ -24,10 +25,18 @@ class ErasureRun:
     page: Page
 
 
+def _online(run: Step) -> str:
+    """URL of the online feature store; "" where the settings name none that materialisation would write to."""
+    try:
+        return run.settings.online
+    except TrialOpsError:
+        return ""
+
+
 def run_erasures(run: Step, *, rotate_master: bool = False) -> ErasureRun:
     """Carry out every open request, oldest first; one that a legal hold keeps stays open."""
     home = run.settings.home.resolve()
-    stores = Stores(run.lake, run.objects, run.engine, run.vault, (home / "work", home / "features"))
+    stores = Stores(run.lake, run.objects, run.engine, run.vault, (home / "work", home / "features"), _online(run))
     waiting = [e for e in requests.open_requests(run.engine) if e.study == run.vault.study]
     done: list[Erasure] = []
     for i, event in enumerate(waiting):

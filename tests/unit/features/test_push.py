@@ -181,6 +181,47 @@ def test_a_view_of_no_service_is_refused(home: Path, tmp_path: Path) -> None:
         push(run, (SPEC,), "other", rows(VITALS, {"a": 1}), today=1, url=f"sqlite:///{tmp_path}/o.db")
 
 
+def register(run: Any, subject: str, action: str) -> None:
+    from trialops.privacy import requests
+
+    reason = "restriction requested, Art. 18 GDPR"
+    requests.append(run.engine, "R-1", action, "restriction", run.settings.study, subject, actor="dpo", reason=reason)
+
+
+def test_restricted_subjects_take_no_part_and_leave_the_online_store(home: Path) -> None:
+    from trialops.features.definition_file import load
+    from trialops.features.engineering import services, to_online
+
+    definitions = load()
+    (service, *_) = services(definitions)
+    view = service.view("labs")
+    with step("push") as run:
+        url = run.settings.online
+        push(run, (service,), "labs", rows(view, {"a": 3, "b": 3}), today=9, url=url)
+        register(run, "a", "received")
+        register(run, "a", "restricted")
+        both = merged(run, service, "labs", rows(view, {"b": 1}))
+        assert both["subject_id"].unique().to_list() == ["b"]
+        to_online({"labs": both}, run, definitions)
+        with open_reader(url, service) as reader:
+            assert reader.read(["a", "b"]).found.tolist() == [False, True]
+        register(run, "a", "lifted")
+        assert merged(run, service, "labs", rows(view, {"b": 1}))["subject_id"].n_unique() == 2
+
+
+def test_an_erased_subject_is_gone_from_pushes_and_the_others_stay(home: Path, tmp_path: Path) -> None:
+    from trialops.privacy.erasure_reach import erase_rows, versions_with
+
+    url = f"sqlite:///{tmp_path}/online.db"
+    with step("push") as run:
+        push(run, (SPEC,), "labs", rows(LABS, {"a": 3, "b": 3}), today=9, url=url)
+        push(run, (SPEC,), "labs", rows(LABS, {"a": 4}), today=9, url=url)
+        found = versions_with(run.lake, ["pushed/*"], "a")
+        assert len(erase_rows(run.lake, found, "a", {"reason": "test"}, run_id="r")) == 2
+        both = merged(run, SPEC, "labs", rows(LABS, {}))
+        assert both["subject_id"].to_list() == ["b"]
+
+
 def test_a_push_is_in_the_audit_trail_without_values(home: Path, tmp_path: Path) -> None:
     with step("push") as run:
         push(run, (SPEC,), "labs", rows(LABS, {"P-1": 1}, 77.0), today=5, url=f"sqlite:///{tmp_path}/o.db")
