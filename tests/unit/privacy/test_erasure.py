@@ -183,6 +183,30 @@ def test_online_store_is_the_real_feast(home: Path) -> None:
     assert online() == [1.0, None]
 
 
+def test_the_online_store_of_the_settings_and_pushed_rows_lose_the_subject(
+    home: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.support.online_stores import rows
+    from trialops.features.materialize import all_services
+    from trialops.features.push import merged, push
+    from trialops.settings import settings
+    from trialops.stores.online import open_reader
+
+    monkeypatch.setenv("TRIALOPS_ONLINE_URL", redis_url)
+    settings.cache_clear()
+    run, names = made(home)
+    (service, *_) = all_services()
+    late = rows(service.view("labs"), dict.fromkeys(names, 3))
+    push(run, (service,), "labs", late, today=9, url=redis_url)
+    ask(run, KEYS[2])
+    _, document, _ = carried_out(home)
+    assert document["certificates"][0]["body"]["features"]["online"] == 2  # the subject in Redis and in the old file
+    assert any(one.startswith("pushed/labs/") for one in document["certificates"][0]["body"]["rows"])
+    with open_reader(redis_url, service) as reader:
+        assert reader.read(names).found.tolist() == [True, True, False]
+    assert merged(run, service, "labs", late.clear())["subject_id"].to_list() == sorted(names[:2])
+
+
 def test_outside_the_trial_old_copies_open_for_nobody(home: Path, tmp_path: Path) -> None:
     run, names = made(home)
     backup = tmp_path / "backup"
