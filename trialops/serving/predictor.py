@@ -23,6 +23,8 @@ from trialops.serving.protocol import CONTRIBUTIONS, DAY, HIGH, LOW, OUTPUT, Req
 from trialops.serving.refusals import Unavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from trialops.models.bundle import Bundle
@@ -30,8 +32,9 @@ if TYPE_CHECKING:
 
 INLINE_ROWS = 64
 """Up to this many rows, predicting costs less than a thread does; above, it would hold up health checks."""
-BATCH_ROWS = 1024
-"""Most rows of several requests that are looked up together."""
+ALONE = 8
+"""After this many requests that came alone, not every request waits for others."""
+LEAVING = "the server is going away"
 SLOW_SECONDS = 0.005
 """A lookup of few rows that takes longer sends the next ones to a thread."""
 
@@ -51,10 +54,8 @@ class Prediction:
     warnings: dict[str, int]
 
 
-@dataclass
-class _Waiting:
-    request: Request
-    future: asyncio.Future[tuple[Rows, NDArray[np.float64]]]
+_Found = tuple[Rows, "NDArray[np.float64]"]
+_Others = list[tuple[Request, "asyncio.Future[_Found]"]]
 
 
 class Predictor:
@@ -81,8 +82,9 @@ class Predictor:
         self._metrics, self._arm = metrics, arm
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="predict")
         self._lookups = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lookup")
-        self._waiting: list[_Waiting] = []
-        self._looking = self._slow = False
+        self._gathering: _Others | None = None
+        self._alone = self._turn = 0
+        self._slow = False
 
     def warm_up(self) -> None:
         """Predict one row and one batch, look one subject up, so that the first caller does not pay for it.
@@ -172,79 +174,75 @@ class Predictor:
     # -- rows named by subject ---------------------------------------------------------------------------------
 
     async def _looked_up(self, request: Request) -> tuple[Rows, NDArray[np.float64]]:
-        loop = asyncio.get_running_loop()
-        waiting = _Waiting(request, loop.create_future())
-        self._waiting.append(waiting)
-        if not self._looking:
-            self._looking = True
-            loop.call_soon(self._start, loop)
-        rows, p = await waiting.future
+        if self._gathering is None:
+            found = await self._lead(request)
+        else:
+            future: asyncio.Future[_Found] = asyncio.get_running_loop().create_future()
+            self._gathering.append((request, future))
+            found = await future
+        rows, p = found
         refusal = self.online.refusal(rows) if self.online is not None else None
         if refusal is not None:
             raise refusal
         return rows, _checked(p, len(rows.x))  # of this request alone: a neighbour's failure is not its own
 
-    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Look up what waits, up to `BATCH_ROWS`; then the next, until nothing waits."""
-        taken, size = 0, 0
-        while taken < len(self._waiting) and (not taken or size <= BATCH_ROWS):
-            size += len(self._waiting[taken].request.subjects)
-            taken += 1
-        batch, self._waiting = self._waiting[:taken], self._waiting[taken:]
-        if not batch:
-            self._looking = False
-            return
-        requests = [waiting.request for waiting in batch]
-        if size > INLINE_ROWS or self._slow:
-            work = loop.run_in_executor(self._lookups, self._look_up, requests)
-            work.add_done_callback(lambda done: self._hand_out(loop, batch, done.exception() or done.result()))
-            return
-        found: tuple[Rows, NDArray[np.float64], float] | BaseException
-        try:
-            found = self._look_up(requests)
-        except Exception as error:
-            found = error
-        self._hand_out(loop, batch, found)
+    async def _lead(self, request: Request) -> _Found:
+        """Look up a request with those that arrive in the same moment, and hand them theirs.
 
-    def _hand_out(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        batch: list[_Waiting],
-        found: tuple[Rows, NDArray[np.float64], float] | BaseException,
-    ) -> None:
-        """Give each request its rows, or the error."""
-        if self._waiting:
-            loop.call_soon(self._start, loop)
-        else:
-            self._looking = False
-        if isinstance(found, BaseException):
-            self._slow = True
-            error = Unavailable("the online store cannot be read now") if isinstance(found, TrialOpsError) else found
-            for waiting in batch:
-                if not waiting.future.done():
-                    waiting.future.set_exception(error)
-            return
-        rows, p, seconds = found
-        self._metrics.looked_up(seconds)
-        self._slow = seconds > (SLOW_SECONDS if len(p) <= INLINE_ROWS else 1.0)
-        if len(batch) == 1:
-            if not batch[0].future.done():
-                batch[0].future.set_result((rows, p))
-            return
-        start = 0
-        for waiting in batch:
-            stop = start + len(waiting.request.subjects)
-            if not waiting.future.done():  # its caller may have gone
-                waiting.future.set_result((rows.part(start, stop), p[start:stop]))
+        Where the last requests came alone, only every eighth waits a turn of the event loop for others.
+        """
+        self._turn += 1
+        others: _Others = []
+        if self._alone < ALONE or self._turn % ALONE == 0:
+            self._gathering = others
+            try:
+                await asyncio.sleep(0)
+            finally:
+                self._gathering = None
+            self._alone = 0 if others else self._alone + 1
+        requests = [request, *(other for other, _ in others)]
+        try:
+            rows, p = await self._run(requests)
+        except BaseException as error:
+            for _, future in others:
+                if not future.done():
+                    future.set_exception(error if isinstance(error, Exception) else Unavailable(LEAVING))
+            raise
+        if not others:
+            return rows, p
+        start = first = len(request.subjects)
+        for other, future in others:
+            stop = start + len(other.subjects)
+            if not future.done():  # its caller may have gone
+                future.set_result((rows.part(start, stop), p[start:stop]))
             start = stop
+        return rows.part(0, first), p[:first]
+
+    async def _run(self, requests: list[Request]) -> _Found:
+        size = sum(len(request.subjects) for request in requests)
+        try:
+            if size > INLINE_ROWS or self._slow:
+                loop = asyncio.get_running_loop()
+                rows, p, seconds = await loop.run_in_executor(self._lookups, self._look_up, requests)
+            else:
+                rows, p, seconds = self._look_up(requests)
+        except TrialOpsError:
+            self._slow = True
+            raise Unavailable("the online store cannot be read now") from None
+        self._metrics.looked_up(seconds)
+        self._slow = seconds > (SLOW_SECONDS if size <= INLINE_ROWS else 1.0)
+        return rows, p
 
     def _look_up(self, requests: list[Request]) -> tuple[Rows, NDArray[np.float64], float]:
         """Inputs and probabilities of all rows of some requests, and the seconds of the lookup."""
         if self.online is None:
             raise RuntimeError("no online store")
-        subjects = [subject for request in requests for subject in request.subjects]
-        days = None
-        if any(request.days is not None for request in requests):
+        subjects: Sequence[str] = requests[0].subjects
+        days = requests[0].days
+        if len(requests) > 1:
+            subjects = [subject for request in requests for subject in request.subjects]
+            days = None
+        if len(requests) > 1 and any(request.days is not None for request in requests):
             days = np.concatenate([np.zeros(len(r.subjects), np.int64) if r.days is None else r.days for r in requests])
         started = time.perf_counter()
         rows = self.online.rows(subjects, days)
