@@ -306,6 +306,8 @@ COMMANDS = (
     ("cli_queries", "queries"),
     ("cli_release", "approve"),
     ("cli_release", "rollback"),
+    ("cli_rollout", "rollout"),
+    ("cli_rollout", "route"),
     ("cli_triggers", "triggers"),
 )
 """Commands that live in modules of their own, beside this one: module, name."""

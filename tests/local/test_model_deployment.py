@@ -1,4 +1,4 @@
-"""Deployment as a person runs it: unsigned it waits, signed it goes out, over a champion through real shares, and back."""
+"""Deployment as a person runs it: unsigned it waits, signed it goes out, and one command goes back."""
 
 from __future__ import annotations
 

@@ -32,6 +32,7 @@ def main(file: Path) -> None:
         Observer(Path(given["calls"]), plan.rollout, digests),
         LiveTraffic(poll_seconds=0.02, most_seconds=given["most_seconds"]),
         engine,
+        live=True,
     ).run()
     Path(given["result"]).write_text(json.dumps(result.as_dict()))
 

@@ -68,6 +68,7 @@ class CanaryPolicy:
     calibration_max_gap: float
     calibration_min_rows: int
     required: tuple[str, ...]
+    required_live: tuple[str, ...]
     digest: str
 
     @classmethod
@@ -108,6 +109,7 @@ class CanaryPolicy:
                 calibration_max_gap=float(calibration["max_gap"]),
                 calibration_min_rows=int(calibration["min_rows"]),
                 required=tuple(content["required"]),
+                required_live=tuple(content["required_live"]),
                 digest=hashlib.sha256(text.encode()).hexdigest(),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -133,7 +135,7 @@ class CanaryPolicy:
             return "confidence must be between 0.5 and 1"
         if list(edges) != sorted(set(edges)) or edges[0] > 0 or edges[-1] < 1:
             return "distribution.edges must rise and span 0 to 1"
-        unknown = [name for name in self.required if name not in CHECKS]
+        unknown = [name for name in (*self.required, *self.required_live) if name not in CHECKS]
         return f"required names no check: {', '.join(unknown)}" if unknown else ""
 
 

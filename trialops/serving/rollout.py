@@ -143,6 +143,7 @@ class Rollout:
         observer: The record of it.
         source: Where requests come from.
         engine: The journal's database, migrated.
+        live: Whether callers send what they like, so that the policy's list of required checks for that holds.
         truth: Called at each look for outcomes and offline predictions known by then.
         conclude: Called with the result once traffic follows the decision (to move the alias); may be called
             again after a crash, so it must be repeatable.
@@ -158,12 +159,13 @@ class Rollout:
         source: Source,
         engine: Engine,
         *,
+        live: bool = False,
         truth: Callable[[], Truth] = Truth,
         conclude: Callable[[CanaryResult], None] | None = None,
         progress: Progress | None = None,
     ) -> None:
         self._plan, self._policy, self._traffic, self._observer = plan, policy, traffic, observer
-        self._source, self._engine, self._truth = source, engine, truth
+        self._source, self._engine, self._truth, self._live = source, engine, truth, live
         self._conclude = conclude or (lambda result: None)
         self._progress = progress or (lambda message, fraction: None)
         self._events: list[RolloutEvent] = []
@@ -242,7 +244,7 @@ class Rollout:
                 self._note("decided", detail={"decision": ROLLBACK, "reasons": [reason(check) for check in failed]})
                 return
         every = [check for event in self._events if event.event == "judged" for check in _checks(event)]
-        overall = analyse_run(before, every, policy)
+        overall = analyse_run(before, every, policy, live=self._live)
         reasons = [reason(check) for check in overall if check.passed is False]
         self._note(
             "decided",

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from click.testing import CliRunner
 from toy_bundles import FEATURES, logistic
 
@@ -36,6 +37,7 @@ from trialops.serving.deployment import (
     shown_gate,
 )
 from trialops.serving.deployment_page import gate_page, write_dossier
+from trialops.serving.policy import DEFAULT
 from trialops.serving.process import RouterProcess, ServerProcess
 from trialops.serving.rollback import routing_file
 from trialops.serving.routing import Backend, Routing, read_routing, write_routing
@@ -258,6 +260,39 @@ def test_one_command_takes_a_promoted_model_back_traffic_included(run: Step, tmp
     assert (last.reason, last.actor) == ("predictions look wrong", "tester") and last.confirmed
     event = next(e for e in AuditTrail(run.engine).events() if e.action == "model.rollback")
     assert (event.actor, event.reason, event.version) == ("tester", "predictions look wrong", "1")
+
+
+@pytest.mark.slow
+def test_a_signed_version_is_rolled_out_under_real_callers_and_the_alias_follows(run: Step, tmp_path: Path) -> None:
+    """The commands a person types: route, rollout; a rollout without a signature is refused."""
+    content = yaml.safe_load(DEFAULT.read_text())
+    content |= {"requests_per_step": 200, "look_every": 50, "required_live": ["error_rate", "distribution"]}
+    content["error_rate"]["max"] = 0.02
+    content["latency"]["p50"] |= {"floor_seconds": 2.0}
+    (tmp_path / "policy.yaml").write_text(yaml.safe_dump(content))
+    version = registered(run, tmp_path)
+    with ServerProcess(tmp_path / "bundle", TASK, version, tmp_path / "s") as server:
+        at = f"{HOST}:{server.port}"
+        command = ["rollout", TASK, "--version", version, "--candidate", at, "--policy", str(tmp_path / "policy.yaml")]
+        refused = CliRunner().invoke(cli, [*command, "--poll", "0.02"])
+        assert refused.exit_code == 2 and "nobody has signed" in refused.output
+        sign(signer(run), deployment_gate(run, TASK, version, "none"))
+        lost = CliRunner().invoke(cli, [*command, "--poll", "0.02"])
+        assert lost.exit_code == 2 and "routing file" in lost.output
+        file = routing_file(settings().home.resolve(), TASK)
+        write_routing(file, Routing(TASK, None, Backend(HOST, server.port, version)))
+        calls = file.parent / "calls"
+        with RouterProcess(file, TASK, tmp_path / "router", calls=calls) as router:
+            x = np.random.default_rng(1).normal(size=(300, 2))
+            with Callers(router.port, TASK, x, judged().model.features) as callers:
+                led = CliRunner().invoke(cli, [*command, "--poll", "0.02", "--wait", "60"])
+            assert callers.failures == []
+        assert led.exit_code == 0 and f"Version {version}: promoted" in led.output, led.output
+        routing = read_routing(file)
+        assert routing.stable is not None and (routing.stable.version, routing.candidate) == (version, None)
+        assert champion(run) == version and promotions(run.engine, TASK)[-1].action == "promote"
+        again = CliRunner().invoke(cli, [*command, "--poll", "0.02"])
+        assert again.exit_code == 2 and "is the champion" in again.output
 
 
 def test_a_rollout_in_progress_is_ended_and_the_champion_stays(run: Step, tmp_path: Path) -> None:

@@ -47,8 +47,7 @@ def document(requests: int = 120, **change: Any) -> dict[str, Any]:
     content["candidate_timeout_seconds"] = 5.0
     content["latency"]["p50"] |= {"ratio": 3.0, "floor_seconds": 0.3, "min_requests": 20}
     content["latency"]["p99"] |= {"floor_seconds": 20.0, "min_requests": 20}
-    # Callers' rows have no predictions made offline to compare with.
-    content["required"] = ["error_rate", "latency_p50", "distribution"]
+    content["required_live"] = ["error_rate", "latency_p50", "distribution"]
     content["error_rate"]["max"] = 0.02
     return content | change
 
@@ -113,6 +112,7 @@ class Stage:
             Observer(self.router.calls, rollout, digests),
             LiveTraffic(poll_seconds=0.01, most_seconds=60),
             engine,
+            live=True,
             truth=truth,
             conclude=conclude,
         ).run()

@@ -84,7 +84,8 @@ def test_what_is_not_a_prediction_passes_through_to_the_stable_server(
     ):
         for method, path in (
             ("GET", "/v2"), ("GET", "/v2/models/withdrawal"), ("GET", "/v2/models/another"), ("PUT", "/v2"),
-            ("HEAD", "/v2/health/ready"), ("GET", "/v2/models/withdrawal/infer"), ("GET", "/v2/models/withdrawal/versions/9"),
+            ("HEAD", "/v2/health/ready"), ("GET", "/v2/models/withdrawal/infer"),
+            ("GET", "/v2/models/withdrawal/versions/9"),
         ):  # fmt: skip
             assert through.send(method, path) == direct.send(method, path)
         for malformed in (b"", b"[]", b'{"inputs": []}', b"\xff", b'{"inputs": 3}'):
