@@ -12,7 +12,8 @@ from pathlib import Path
 
 from trialops.serving.observation import Observer
 from trialops.serving.policy import CanaryPolicy
-from trialops.serving.rollout import LiveTraffic, Plan, Rollout
+from trialops.serving.rollout import LiveTraffic, Rollout
+from trialops.serving.rollout_result import Plan
 from trialops.serving.routing import Backend
 from trialops.serving.traffic import RouterTraffic
 from trialops.stores.database import connect, migrate

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from trialops.pages import Facts, Figure, Page, Section, Table, Text, Tone, Verdict, plots, suppressed
 
 if TYPE_CHECKING:
-    from trialops.serving.ab import Experiment, Look
+    from trialops.serving.ab import Look
+    from trialops.serving.experiment import Experiment
 
 TONES: dict[str, Tone] = {
     "stop: difference": "good",

@@ -10,15 +10,14 @@ index).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trialops.models.calibration import log_losses
 from trialops.models.discrimination import wilson
+from trialops.serving.guards import harm
 from trialops.serving.policy import CHECKS
-from trialops.serving.sequential import error_evidence, lower_bounds
+from trialops.serving.samples import Arm, Check, Samples, distinct
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,81 +30,6 @@ COMPARING = ("distribution", "log_loss", "calibration")
 """Checks that need a stable model; a first release is judged without them."""
 OVERALL = -1
 """Step number of the checks over the whole run."""
-
-
-@dataclass(frozen=True)
-class Arm:
-    """What one model answered in one step, one entry per request.
-
-    Args:
-        row: int [m], index of the row asked about.
-        ok: bool [m], whether a valid answer with status 200 came.
-        seconds: float64 [m], latency.
-        probability: float64 [m], the answer; NaN where not ok.
-        offline: float64 [m], the same bundle's prediction made offline; NaN where it is not known.
-        same_bundle: bool [m], whether the answer named the expected bundle digest.
-    """
-
-    row: NDArray[np.int64]
-    ok: NDArray[np.bool_]
-    seconds: NDArray[np.float64]
-    probability: NDArray[np.float64]
-    offline: NDArray[np.float64]
-    same_bundle: NDArray[np.bool_]
-
-    @property
-    def errors(self) -> int:
-        """Requests without a valid answer."""
-        return int((~self.ok).sum())
-
-    def quantile(self, q: float) -> float | None:
-        """Latency quantile of the answered requests, in seconds; None without any."""
-        return float(np.quantile(self.seconds[self.ok], q)) if self.ok.any() else None
-
-
-@dataclass(frozen=True)
-class Samples:
-    """What was recorded in one step.
-
-    Args:
-        percent: Share of traffic the candidate answered.
-        candidate: The candidate's answers.
-        stable: The stable model's answers; None where there is no stable model yet.
-        reference: float64 [N], the stable model's prediction for every row; NaN where it is not known; None
-            without a stable model.
-        labels: float64 [N], outcome of every row (0, 1, NaN when unknown), or None.
-    """
-
-    percent: int
-    candidate: Arm
-    stable: Arm | None
-    reference: NDArray[np.float64] | None = None
-    labels: NDArray[np.float64] | None = None
-
-
-@dataclass(frozen=True)
-class Check:
-    """One comparison with its limit.
-
-    Args:
-        percent: Step; -1 for the whole run.
-        name: Which check.
-        stable: The stable model's value, None where there is none.
-        candidate: The candidate's value.
-        limit: What the candidate's value (or its bound, see note) may not exceed.
-        passed: None when there was not enough evidence to judge.
-        n: Requests or rows behind the candidate's value.
-        note: Bound or reason, in words.
-    """
-
-    percent: int
-    name: str
-    stable: float | None
-    candidate: float | None
-    limit: float
-    passed: bool | None
-    n: int
-    note: str = ""
 
 
 def bounds(errors: int, n: int, confidence: float) -> tuple[float, float]:
@@ -159,19 +83,6 @@ def analyse(samples: Samples, policy: CanaryPolicy, before: Sequence[Samples] = 
     return tuple(so_far.get(name) or within[name](samples, policy) for name in CHECKS)
 
 
-def harm(samples: Samples, policy: CanaryPolicy, before: Sequence[Samples] = ()) -> tuple[Check, ...]:
-    """The sequential tests alone, which may be looked at in the middle of a step.
-
-    Args:
-        samples: As for `analyse`.
-        policy: As for `analyse`.
-        before: As for `analyse`.
-    """
-    steps = [*before, samples]
-    rows = _outcomes(steps)
-    return (_error_rate(steps, policy), _log_loss(samples, rows, policy), _calibration(samples, rows, policy))
-
-
 def analyse_run(
     steps: Sequence[Samples], checks: Sequence[Check], policy: CanaryPolicy, *, live: bool = False
 ) -> tuple[Check, ...]:
@@ -208,23 +119,6 @@ def analyse_run(
         note = "" if judged else "no step had enough evidence"
         out.append(Check(OVERALL, f"{name}_evidence", None, float(judged), 1.0, judged >= 1, judged, note))
     return tuple(out)
-
-
-def _error_rate(steps: Sequence[Samples], policy: CanaryPolicy) -> Check:
-    n, errors = sum(len(s.candidate.ok) for s in steps), sum(s.candidate.errors for s in steps)
-    stable = [s.stable for s in steps if s.stable is not None]
-    stable_n = sum(len(arm.ok) for arm in stable)
-    evidence, needed = float(error_evidence(errors, n, policy.error_rate_max)), 1.0 / policy.alpha["error_rate"]
-    return Check(
-        steps[-1].percent,
-        "error_rate",
-        sum(arm.errors for arm in stable) / stable_n if stable_n else None,
-        errors / n if n else None,
-        policy.error_rate_max,
-        evidence < needed if n else None,
-        n,
-        f"evidence {evidence:.3g} of {needed:.3g} that it is above the limit" if n else "no requests",
-    )
 
 
 def _worst(samples: Samples, value: Callable[[Arm], float]) -> tuple[float | None, float | None, int]:
@@ -283,19 +177,8 @@ def _latency(samples: Samples, name: str, q: float, limit: LatencyLimit) -> Chec
     return Check(samples.percent, name, base, candidate, allowed, candidate <= allowed, n, "seconds")
 
 
-def _distinct(arms: Sequence[Arm]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Rows with a usable answer, in the order they came; a row asked twice is not two rows of evidence."""
-    row = np.concatenate([arm.row for arm in arms])
-    probability = np.concatenate([arm.probability for arm in arms])
-    ok = np.concatenate([arm.ok for arm in arms])
-    usable = ok & (probability >= 0) & (probability <= 1)
-    row, probability = row[usable], probability[usable]
-    first = np.sort(np.unique(row, return_index=True)[1])
-    return row[first], probability[first]
-
-
 def _distribution(samples: Samples, policy: CanaryPolicy) -> Check:
-    row, probability = _distinct([samples.candidate])
+    row, probability = distinct([samples.candidate])
     limit, name = policy.distribution_max_psi, "distribution"
     if samples.reference is None:
         return Check(samples.percent, name, None, None, limit, None, len(row), "no stable model")
@@ -306,46 +189,3 @@ def _distribution(samples: Samples, policy: CanaryPolicy) -> Check:
         return Check(samples.percent, name, 0.0, None, limit, None, len(row), note)
     psi = stability_index(samples.reference[row], probability, policy.distribution_edges)
     return Check(samples.percent, name, 0.0, psi, limit, psi <= limit, len(row), "population stability index")
-
-
-def _outcomes(steps: Sequence[Samples]) -> NDArray[np.float64]:
-    """Rows so far whose outcome and both predictions are known: float64 [n, 3] of outcome, candidate and stable."""
-    last = steps[-1]
-    if last.labels is None or last.reference is None:
-        return np.empty((0, 3))
-    row, probability = _distinct([s.candidate for s in steps])
-    table = np.column_stack([last.labels[row], probability, last.reference[row]])
-    return table[~np.isnan(table).any(axis=1)]
-
-
-def _unjudged(samples: Samples, name: str, limit: float, n: int, needed: int) -> Check:
-    if samples.labels is None or samples.reference is None:
-        note = "no labels" if samples.labels is None else "no stable model"
-    else:
-        note = f"{n} labelled rows; {needed} are needed"
-    return Check(samples.percent, name, None, None, limit, None, n, note)
-
-
-def _log_loss(samples: Samples, rows: NDArray[np.float64], policy: CanaryPolicy) -> Check:
-    limit, name, n, needed = policy.log_loss_max_increase, "log_loss", len(rows), max(2, policy.log_loss_min_rows)
-    if n < needed:
-        return _unjudged(samples, name, limit, n, needed)
-    candidate, stable = (log_losses(rows[:, 0], rows[:, k]) for k in (1, 2))
-    increase, planned = candidate - stable, policy.requests_per_step
-    low = float(lower_bounds(increase, policy.alpha[name], planned, least=needed)[-1])
-    note = f"increase {increase.mean():.4g}, lower bound {low:.4g}, must not exceed the limit"
-    return Check(samples.percent, name, float(stable.mean()), float(candidate.mean()), limit, low <= limit, n, note)
-
-
-def _calibration(samples: Samples, rows: NDArray[np.float64], policy: CanaryPolicy) -> Check:
-    limit, name, n, needed = policy.calibration_max_gap, "calibration", len(rows), max(2, policy.calibration_min_rows)
-    if n < needed:
-        return _unjudged(samples, name, limit, n, needed)
-    candidate, stable = (rows[:, k] - rows[:, 0] for k in (1, 2))
-    half, planned = policy.alpha[name] / 2, policy.requests_per_step  # too high and too low are two tests
-    low = max(float(lower_bounds(sign * candidate, half, planned, least=needed)[-1]) for sign in (1, -1))
-    gaps = abs(float(stable.mean())), abs(float(candidate.mean()))
-    # Where the population has changed, both models are off, and going back would help nobody.
-    passed = low <= limit or gaps[1] <= gaps[0]
-    note = f"mean prediction less outcome rate {candidate.mean():.4g}, lower bound of its size {low:.4g}"
-    return Check(samples.percent, name, *gaps, limit, passed, n, note)

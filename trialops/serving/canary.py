@@ -15,7 +15,8 @@ from trialops.serving.observation import Observer, Truth
 from trialops.serving.policy import CanaryPolicy, load_policy
 from trialops.serving.process import RouterProcess, ServerProcess
 from trialops.serving.replay import Replay, ReplayTraffic
-from trialops.serving.rollout import ROLLBACK, CanaryResult, Plan, Rollout
+from trialops.serving.rollout import Rollout
+from trialops.serving.rollout_result import ROLLBACK, CanaryResult, Plan
 from trialops.serving.routing import CANDIDATE, STABLE, Backend, Routing, unit_of, write_routing
 from trialops.serving.traffic import RouterTraffic
 

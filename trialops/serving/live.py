@@ -14,7 +14,8 @@ from trialops.serving.deployment import APPROVED, Gate, conclude_deployment, dep
 from trialops.serving.observation import Observer, Truth
 from trialops.serving.policy import CanaryPolicy, load_policy
 from trialops.serving.rollback import routing_file
-from trialops.serving.rollout import CanaryResult, LiveTraffic, Plan, Rollout
+from trialops.serving.rollout import LiveTraffic, Rollout
+from trialops.serving.rollout_result import CanaryResult, Plan
 from trialops.serving.routing import Backend, read_routing, unit_of
 from trialops.serving.traffic import RouterTraffic
 from trialops.stores.rollouts import open_rollouts, rollout_events

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trialops.serving.analysis import Arm, Samples
 from trialops.serving.call_log import LogReader
 from trialops.serving.routing import CANDIDATE, STABLE
+from trialops.serving.samples import Arm, Samples
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from trialops.pages import Page, Section, Table, Text, Verdict
 
 if TYPE_CHECKING:
-    from trialops.serving.canary import CanaryResult
+    from trialops.serving.rollout_result import CanaryResult
 
 
 def canary_page(result: CanaryResult) -> Page:

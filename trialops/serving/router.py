@@ -14,19 +14,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import os
 import socket
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trialops.errors import TrialOpsError
 from trialops.serving.call_log import CallLog, Exposures
+from trialops.serving.route_call import STABLE_TIMEOUT, Call, json_reply, no_answer, no_model
 from trialops.serving.route_metrics import RouteMetrics
-from trialops.serving.route_request import Asked, answered, asked, narrowed
+from trialops.serving.route_request import Asked, asked
 from trialops.serving.routing import CANDIDATE, STABLE, Backend, Routing, assign, read_routing
 from trialops.serving.upstream import HOP_BY_HOP, Reply, Unreachable, Upstream
 
@@ -38,11 +37,9 @@ if TYPE_CHECKING:
     Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 ARM = b"x-trialops-arm"
-SHADOW = "shadow"
 MAX_BODY = 16 * 2**20
 MAX_MIRRORS = 64
 """Mirrored requests in flight; further ones are not mirrored, and counted."""
-STABLE_TIMEOUT = 60.0
 
 
 class Router:
@@ -77,13 +74,13 @@ class Router:
             text = self._metrics.exposition(routing, ready=self.ready, open_breaker=self._broken(routing))
             await _answer(send, Reply(200, [(b"content-type", b"text/plain; version=0.0.4")], text.encode()))
         elif path == "/v2/health/live":
-            await _answer(send, _json(200, {"live": True}))
+            await _answer(send, json_reply(200, {"live": True}))
         elif path == "/v2/health/ready" and not self.ready:
-            await _answer(send, _json(503, {"ready": False}))
+            await _answer(send, json_reply(503, {"ready": False}))
         else:
             body = await _body(receive)
             if body is None:
-                await _answer(send, _json(413, {"error": f"the body is longer than {MAX_BODY} bytes"}))
+                await _answer(send, json_reply(413, {"error": f"the body is longer than {MAX_BODY} bytes"}))
             elif scope["method"] == "POST" and path.endswith("/infer"):
                 await self._infer(scope, body, send, routing)
             else:
@@ -126,9 +123,9 @@ class Router:
 
     async def _pass(self, scope: Scope, body: bytes, send: Send, backend: Backend | None) -> None:
         try:
-            reply = await self.ask(backend, scope, body, "", STABLE_TIMEOUT) if backend else _no_model()
+            reply = await self.ask(backend, scope, body, "", STABLE_TIMEOUT) if backend else no_model()
         except Unreachable:
-            reply = _no_answer()
+            reply = no_answer()
         await _answer(send, reply)
 
     async def _infer(self, scope: Scope, body: bytes, send: Send, routing: Routing) -> None:
@@ -138,7 +135,7 @@ class Router:
             await self._pass(scope, body, send, pinned)
             return
         request = asked(body)
-        call = _Call(self, scope, body, routing, request)
+        call = Call(self, scope, body, routing, request)
         takes_part = routing.candidate is not None and pinned is None and request is not None
         chosen = routing.stable is None or (takes_part and request is not None and self._chosen(routing, request))
         reply = await call.by_candidate() if chosen else None
@@ -158,7 +155,7 @@ class Router:
     def _chosen(self, routing: Routing, request: Asked) -> bool:
         return not self._broken(routing) and assign(request.unit, routing.percent, routing.salt)
 
-    def _mirror(self, call: _Call, served: str, chosen: bool) -> None:
+    def _mirror(self, call: Call, served: str, chosen: bool) -> None:
         other_asked = len(call.outcomes) == 2
         if other_asked or len(self._mirrors) >= MAX_MIRRORS:
             self._metrics.unmirrored += not other_asked
@@ -197,111 +194,6 @@ class Router:
         self._metrics.called(arm, ok=ok, refused=refused, seconds=seconds)
         if arm.startswith(CANDIDATE) and not refused:
             self._failures = 0 if ok else self._failures + 1
-
-
-class _Call:
-    """One inference request on its way to one model or both."""
-
-    def __init__(self, router: Router, scope: Scope, body: bytes, routing: Routing, request: Asked | None) -> None:
-        self.started = time.perf_counter()
-        self.outcomes: dict[str, dict[str, Any]] = {}
-        self._router, self._scope, self._body, self._routing, self._request = router, scope, body, routing, request
-        self._candidate_refused = False
-
-    async def by_candidate(self, *, mirror: bool = False) -> Reply | None:
-        """The candidate's answer, or None where it is not one to give to a caller."""
-        routing = self._routing
-        assert routing.candidate is not None
-        alone = routing.stable is None
-        started = time.perf_counter()
-        limit = STABLE_TIMEOUT if alone else routing.candidate_timeout
-        try:
-            reply = await self._ask(routing.candidate, SHADOW if mirror else CANDIDATE, limit)
-        except Unreachable:
-            reply = None
-        outcome = self._note(CANDIDATE, reply, time.perf_counter() - started, mirror)
-        # What the candidate refuses as malformed, the stable model must refuse too: else it is the candidate's error.
-        self._candidate_refused = reply is not None and 400 <= reply.status < 500
-        if self._candidate_refused and STABLE in self.outcomes and not self.outcomes[STABLE]["ok"]:
-            outcome["refused"] = True
-        if not self._candidate_refused or STABLE in self.outcomes or alone:
-            self._count(CANDIDATE)
-        if alone:
-            return reply or _no_answer()
-        expected = routing.candidate.digest
-        return reply if outcome["ok"] and (not expected or outcome["digest"] == expected) else None
-
-    async def by_stable(self, *, mirror: bool = False) -> Reply:
-        """The stable model's answer."""
-        routing = self._routing
-        started = time.perf_counter()
-        try:
-            assert routing.stable is not None
-            reply = await self._ask(routing.stable, SHADOW if mirror else STABLE, STABLE_TIMEOUT)
-        except Unreachable:
-            reply = None
-        outcome = self._note(STABLE, reply, time.perf_counter() - started, mirror)
-        outcome["refused"] = reply is not None and 400 <= reply.status < 500
-        self._count(STABLE)
-        if self._candidate_refused and CANDIDATE in self.outcomes:
-            self.outcomes[CANDIDATE]["refused"] = outcome["refused"]
-            self._count(CANDIDATE)
-        return reply or _no_answer()
-
-    async def _ask(self, backend: Backend, arm: str, seconds: float) -> Reply:
-        body = self._body if self._request is None else narrowed(self._body, backend.features)
-        return await self._router.ask(backend, self._scope, body, arm, seconds)
-
-    def _note(self, arm: str, reply: Reply | None, seconds: float, mirror: bool) -> dict[str, Any]:
-        found = answered(reply.body) if reply is not None and reply.status == 200 else None
-        self.outcomes[arm] = {
-            "status": reply.status if reply is not None else 0,
-            "ok": found is not None,
-            "refused": False,
-            "seconds": round(seconds, 7),
-            "probability": found.probability if found is not None else None,
-            "digest": found.digest if found is not None else "",
-            "mirror": mirror,
-        }
-        return self.outcomes[arm]
-
-    def _count(self, arm: str) -> None:
-        outcome = self.outcomes[arm]
-        name = f"{arm}_mirror" if outcome["mirror"] else arm
-        self._router.count(name, ok=outcome["ok"], refused=outcome["refused"], seconds=outcome["seconds"])
-
-    def record(self, served: str, chosen: bool) -> None:
-        """Write down the request: unit and answers, nothing of its content."""
-        routing, request = self._routing, self._request
-        if request is None:
-            return
-        self._router.calls.write(
-            {
-                "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-                "request": request.id,
-                "unit": request.unit,
-                "model": routing.model,
-                "rollout": routing.rollout,
-                "step": routing.step,
-                "attempt": routing.attempt,
-                "percent": routing.percent,
-                "assigned": CANDIDATE if chosen else STABLE,
-                "served": served,
-                "calls": self.outcomes,
-            }
-        )
-
-
-def _no_model() -> Reply:
-    return _json(503, {"error": "no model is in service"})
-
-
-def _no_answer() -> Reply:
-    return _json(503, {"error": "the model server does not answer"})
-
-
-def _json(status: int, document: dict[str, Any]) -> Reply:
-    return Reply(status, [(b"content-type", b"application/json")], json.dumps(document).encode())
 
 
 async def _body(receive: Receive) -> bytes | None:

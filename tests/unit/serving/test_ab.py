@@ -17,10 +17,11 @@ from statsmodels.stats.proportion import samplesize_proportions_2indep_onetail
 
 from trialops.errors import TrialOpsError
 from trialops.pages import render
-from trialops.serving.ab import Experiment, Exposed, exposures, load_experiment, look, sample_ratio
+from trialops.serving.ab import Exposed, exposures, look, sample_ratio
 from trialops.serving.ab_page import experiment_page
 from trialops.serving.boundaries import crossing, drift_for_power, obrien_fleming, pocock, spending_boundary
 from trialops.serving.call_log import EXPOSURES, CallLog, Exposures
+from trialops.serving.experiment import Experiment, load_experiment
 from trialops.serving.power import power_of_means, units_for_means, units_for_proportions
 from trialops.serving.routing import assign, unit_of
 

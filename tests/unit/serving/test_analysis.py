@@ -11,17 +11,10 @@ import pytest
 import yaml
 
 from trialops.errors import TrialOpsError
-from trialops.serving.analysis import (
-    Arm,
-    Check,
-    Samples,
-    analyse,
-    analyse_run,
-    bounds,
-    log_losses,
-    stability_index,
-)
+from trialops.models.calibration import log_losses
+from trialops.serving.analysis import analyse, analyse_run, bounds, stability_index
 from trialops.serving.policy import CHECKS, DEFAULT, CanaryPolicy, load_policy
+from trialops.serving.samples import Arm, Check, Samples
 
 POLICY = load_policy()
 RNG = np.random.default_rng(11)

@@ -26,7 +26,8 @@ from trialops.serving.client import HOST
 from trialops.serving.observation import Observer, Truth
 from trialops.serving.policy import DEFAULT, CanaryPolicy
 from trialops.serving.process import SERVER, RouterProcess, ServerProcess
-from trialops.serving.rollout import CanaryResult, LiveTraffic, Plan, Rollout
+from trialops.serving.rollout import LiveTraffic, Rollout
+from trialops.serving.rollout_result import CanaryResult, Plan
 from trialops.serving.route_request import asked
 from trialops.serving.routing import Backend, Routing, read_routing, write_routing
 from trialops.serving.traffic import RouterTraffic
