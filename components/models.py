@@ -76,28 +76,14 @@ def search_model(
         trials: Number of configurations.
         seed: Seed of configurations, folds and fits.
     """
-    import polars as pl
-
-    from trialops.features.assembly import TRAIN
     from trialops.models.evidence import split_facts
     from trialops.models.page import search_page
-    from trialops.models.search import search as search_models
-    from trialops.models.task import load_task
+    from trialops.models.search_job import search_for_step
     from trialops.stores import step
 
     with step("search-model", task=task, trials=trials, seed=seed) as run:
         rows, reference = run.read_table(training), run.reference(training)
-        result = search_models(
-            rows.filter(pl.col("split") == TRAIN),
-            load_task(task),
-            trials=trials,
-            seed=seed,
-            backend=run.settings.search_backend,
-            storage=run.workdir,
-            progress=run.progress,
-            training={"digest": reference.digest},
-            ray_address=run.settings.ray_address or None,
-        )
+        result = search_for_step(run, rows, reference, task=task, trials=trials, seed=seed)
         run.write_folder(model, result.bundle)
         run.write_folder(baseline, result.baseline)
         made_from = reference.tables["rows"]

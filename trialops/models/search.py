@@ -38,7 +38,7 @@ from trialops.models.internal_external import InternalExternal, internal_externa
 from trialops.models.interval import make_interval_table
 from trialops.models.record import plain
 from trialops.models.search_backends import Problem, run_inprocess, run_ray, seconds_of_one
-from trialops.models.search_course import Course, Outcome, Progress, as_document
+from trialops.models.search_course import Course, Outcome, Progress, Records, as_document
 from trialops.models.search_space import SPACE, Space, load_space
 from trialops.models.selection import loss_difference
 from trialops.models.split import Folds, site_folds
@@ -129,6 +129,7 @@ def search(
     workers: int = 2,
     ray_address: str | None = None,
     space: Path = SPACE,
+    ledger: Records | None = None,
 ) -> SearchResult:
     """Search, refit the winner on all training subjects and write its bundle.
 
@@ -147,6 +148,7 @@ def search(
         workers: Trials at a time.
         ray_address: Ray cluster to join; None starts a local Ray.
         space: YAML file of the search space.
+        ledger: Where finished trials are kept; None keeps them below the storage folder.
 
     Returns:
         The result.
@@ -179,7 +181,7 @@ def search(
     home = storage / f"search-{_digest(problem, features, trials, loaded)[:16]}"
     if progress:
         progress(f"searching {trials} configurations", 0.0)
-    course = Course(trials, seed, loaded, home / "trials", progress=progress)
+    course = Course(trials, seed, loaded, ledger or home / "trials", progress=progress)
     backend = _run(problem, course, home, backend, workers, ray_address, loaded.plan.ray_from_seconds)
     outcomes, candidates = course.outcomes(), course.candidates
     best = min((o for o in outcomes if not o.stopped), key=lambda o: (o.log_loss, o.number))

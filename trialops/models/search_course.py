@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from trialops.models.candidates import Candidate
 from trialops.models.record import plain
@@ -114,6 +114,18 @@ class Ledger:
         staged.replace(path)
 
 
+class Records(Protocol):
+    """Where finished trials are kept: a :class:`Ledger`, or one in an object store."""
+
+    def read(self) -> dict[int, Outcome]:
+        """Every finished trial by number."""
+        ...
+
+    def write(self, outcome: Outcome) -> None:
+        """Keep a finished trial, whole or not at all."""
+        ...
+
+
 class Course:
     """Hands out trials and takes their outcomes; not thread-safe.
 
@@ -121,15 +133,17 @@ class Course:
         trials: Number of configurations.
         seed: Seed of the draws.
         space: The search space.
-        folder: Folder of finished trials; those found there are not handed out again.
+        records: Where finished trials are kept, or a folder for them; those found there are not handed out again.
         progress: Told after every trial.
     """
 
-    def __init__(self, trials: int, seed: int, space: Space, folder: Path, *, progress: Progress | None = None) -> None:
+    def __init__(
+        self, trials: int, seed: int, space: Space, records: Records | Path, *, progress: Progress | None = None
+    ) -> None:
         self.total, self.kept = trials, 0
         self._seed, self._space, self._progress = seed, space, progress
         self._queue = space.queue(trials)
-        self._ledger = Ledger(folder)
+        self._ledger = Ledger(records) if isinstance(records, Path) else records
         self._found = self._ledger.read()
         self.kept = len([number for number in self._found if number < trials])
         self.candidates: list[Candidate] = []
