@@ -99,11 +99,13 @@ def test_an_older_row_never_replaces_a_newer_one(online_url: str) -> None:
 
 
 def test_times_before_1970_and_far_ahead_are_ordered_too(online_url: str) -> None:
-    for day, value in ((-20_000, 1.0), (-19_999, 2.0), (-20_001, 3.0), (20_000, 4.0), (-5, 5.0)):
+    steps = [(-20_000, 1.0, 1.0), (-19_999, 2.0, 2.0), (-20_001, 3.0, 2.0), (-5, 4.0, 4.0), (20_000, 5.0, 5.0)]
+    write_view(online_url, SPEC, "labs", rows(LABS, {"a": 1}))
+    for day, value, expected in [*steps, (-10_958, 6.0, 5.0), (-10_957, 7.0, 5.0)]:  # around 1970
         write_view(online_url, SPEC, "vitals", rows(VITALS, {"a": day}, value))
-    with open_reader(online_url, SPEC) as reader:
-        found = reader.read(["a"])
-    assert found.values[0, 3] == 4.0
+        with open_reader(online_url, SPEC) as reader:
+            found = reader.read(["a"])
+        assert found.values[0, 3] == expected
     assert found.event_us[0, 1] == DAY_ONE_US + 20_000 * DAY_US
 
 
