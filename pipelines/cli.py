@@ -308,6 +308,8 @@ COMMANDS = (
     ("cli_release", "rollback"),
     ("cli_rollout", "rollout"),
     ("cli_rollout", "route"),
+    ("cli_serve", "score"),
+    ("cli_serve", "serve"),
     ("cli_triggers", "triggers"),
 )
 """Commands that live in modules of their own, beside this one: module, name."""

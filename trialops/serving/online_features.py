@@ -11,7 +11,7 @@ import numpy as np
 from trialops.serving.input_policy import WARN, InputPolicy
 from trialops.serving.refusals import Ahead, Incomplete, Refusal, Stale, UnknownSubject
 from trialops.stores.online.reader import OnlineReader, judged
-from trialops.stores.online.spec import NEVER
+from trialops.stores.online.spec import NEVER, FeatureServiceSpec
 from trialops.stores.online.vector import DAY_US, MatrixPlan, day_start_us, event_ordinals
 
 if TYPE_CHECKING:
@@ -51,39 +51,34 @@ class Rows:
         return Rows(self.x[cut], self.days[cut], unknown, ahead, stale, incomplete, clean)
 
 
-class OnlineFeatures:
-    """Reads and judges the inputs of one model; safe to use from several threads.
+class Inputs:
+    """Puts stored features into the model's order and judges them; for one subject or for all.
 
     Args:
-        reader: The online store.
+        spec: The columns and views that are stored.
         features: The model's features in its order.
         policy: What is predicted on.
 
     Raises:
-        TrialOpsError: The store's service lacks a feature of the model.
+        TrialOpsError: The service lacks a feature of the model.
     """
 
-    def __init__(self, reader: OnlineReader, features: Sequence[str], policy: InputPolicy) -> None:
-        self.reader, self.policy = reader, policy
-        self._spec = reader.spec
+    def __init__(self, spec: FeatureServiceSpec, features: Sequence[str], policy: InputPolicy) -> None:
+        self.policy, self._spec = policy, spec
         self._plan = MatrixPlan(self._spec, features)
         views = self._spec.views
         self._stale_us = _limits([policy.limit(view.name) for view in views])
         self._expired_us = _limits([view.ttl_days for view in views])
         self._most_missing = policy.max_missing_share * len(features)
 
-    def rows(self, subjects: Sequence[str], days: NDArray[np.int64] | None) -> Rows:
-        """Inputs of some subjects.
+    def judge(self, values: NDArray[np.float64], event_us: NDArray[np.int64], days: NDArray[np.int64] | None) -> Rows:
+        """Inputs from stored values.
 
         Args:
-            subjects: Pseudonyms, n of them.
-            days: Study day of each, int64 [n]; 0, or None, for the newest day the store knows of the subject.
-
-        Raises:
-            TrialOpsError: The store cannot be read.
+            values: float64 [n, columns of the service]; values past their time to live become NaN in place.
+            event_us: int64 [n, views], microseconds since 1970; -1 where there never was a value.
+            days: Study day of each row, int64 [n]; 0, or None, for its newest day.
         """
-        found = self.reader.read(subjects)
-        event_us = found.event_us
         newest = event_us.max(axis=1)
         unknown = newest == NEVER
         # Ordinals close the gap where day 0 would be; an unknown subject gets a day that nobody sees.
@@ -94,7 +89,6 @@ class OnlineFeatures:
         age = np.expand_dims(start, 1) - event_us
         never = event_us == NEVER
         later = unknown & False if days is None else newest >= start + DAY_US
-        values = found.values
         if ((age > self._expired_us) & ~never).any():
             values = judged(self._spec, values, event_us, asked + (asked >= 0)).values
         x = self._plan.at(values, asked)
@@ -128,6 +122,36 @@ class OnlineFeatures:
         if rows.clean:
             return [OK] * len(rows.x)
         return np.where(rows.stale, STALE, np.where(rows.incomplete, INCOMPLETE, OK)).tolist()
+
+
+class OnlineFeatures(Inputs):
+    """Reads the inputs of one model from an online store; safe to use from several threads.
+
+    Args:
+        reader: The online store.
+        features: The model's features in its order.
+        policy: What is predicted on.
+
+    Raises:
+        TrialOpsError: The store's service lacks a feature of the model.
+    """
+
+    def __init__(self, reader: OnlineReader, features: Sequence[str], policy: InputPolicy) -> None:
+        super().__init__(reader.spec, features, policy)
+        self.reader = reader
+
+    def rows(self, subjects: Sequence[str], days: NDArray[np.int64] | None) -> Rows:
+        """Inputs of some subjects.
+
+        Args:
+            subjects: Pseudonyms, n of them.
+            days: Study day of each, int64 [n]; 0, or None, for the newest day the store knows of the subject.
+
+        Raises:
+            TrialOpsError: The store cannot be read.
+        """
+        found = self.reader.read(subjects)
+        return self.judge(found.values, found.event_us, days)
 
 
 def _limits(days: Sequence[int | None]) -> NDArray[np.int64]:

@@ -17,6 +17,7 @@ import argparse
 import asyncio
 import contextlib
 import ctypes
+import json
 import os
 import signal
 import socket
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from trialops.errors import TrialOpsError
 from trialops.serving.protocol import Limits
+from trialops.serving.service_file import SERVICE, read_service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,8 +39,6 @@ if TYPE_CHECKING:
     from trialops.serving.online_features import OnlineFeatures
 
 MOUNTED = Path("/mnt/models")
-SERVICE = "service.json"
-"""File beside a bundle that says which online features it takes: a `FeatureServiceSpec`."""
 LOOKUP_SECONDS = 1.0
 """Longest wait for the online store, unless its URL says otherwise."""
 _PR_SET_PDEATHSIG = 1
@@ -65,6 +65,7 @@ async def serve(
     grace: float,
     watch_stdin: bool,
     grpc: tuple[str, int, Path | None] | None = None,
+    announce: bool = False,
 ) -> None:
     """Serve until a signal, or until the end of standard input, then finish what is in flight.
 
@@ -76,6 +77,7 @@ async def serve(
         grace: Most seconds to wait for requests in flight.
         watch_stdin: Treat the end of standard input as a signal: the parent holds the other end of a pipe.
         grpc: Address, port and port file of the gRPC form; None without it.
+        announce: Say on standard output where it listens and how it is asked.
 
     Raises:
         TrialOpsError: The gRPC port is taken.
@@ -113,9 +115,27 @@ async def serve(
         await asyncio.sleep(0.005)
     if port_file is not None and server.started:
         _tell(port_file, listener.getsockname()[1])
+    if announce and server.started:
+        host, bound = listener.getsockname()[:2]
+        print(greeting(app, f"http://{f'[{host}]' if ':' in host else host}:{bound}"), flush=True)
     await task
     if rpc is not None:
         await rpc.stop(grace)
+
+
+def greeting(app: Application, url: str) -> str:
+    """Where a server listens, and a request to try."""
+    if app.model["online"]:
+        tensors = [{"name": "subject_id", "datatype": "BYTES", "shape": [1], "data": ["SUBJECT"]}]
+    else:
+        width = len(app.features)
+        tensors = [{"name": "features", "datatype": "FP64", "shape": [1, width], "data": [None] * width}]
+    return (
+        f"Model {app.name} version {app.version} (bundle {app.bundle.digest[:12]}) answers at {url}\n"
+        f"  curl -s {url}/v2/models/{app.name}/infer -H 'content-type: application/json' "
+        f"-d '{json.dumps({'inputs': tensors})}'\n"
+        f"  metadata {url}/v2/models/{app.name}   interface {url}/openapi.json   metrics {url}/metrics"
+    )
 
 
 def _tell(port_file: Path, port: int) -> None:
@@ -201,17 +221,8 @@ def open_online(bundle: Bundle, url: str, service: Path, policy: Path | None) ->
     from trialops.serving.input_policy import SHIPPED, load_input_policy
     from trialops.serving.online_features import OnlineFeatures
     from trialops.stores.online.reader import open_reader
-    from trialops.stores.online.spec import FeatureServiceSpec
 
-    try:
-        spec = FeatureServiceSpec.from_json(service.read_bytes())
-    except OSError as error:
-        raise TrialOpsError(
-            f"The specification of the feature service cannot be read: {error.strerror}.",
-            where=str(service),
-            fix="Give it with --service; FeatureServiceSpec.to_json writes it.",
-        ) from None
-    reader = open_reader(url, spec.narrowed(bundle.features), seconds=LOOKUP_SECONDS)
+    reader = open_reader(url, read_service(service).narrowed(bundle.features), seconds=LOOKUP_SECONDS)
     return OnlineFeatures(reader, bundle.features, load_input_policy(policy or SHIPPED))
 
 
@@ -244,6 +255,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     option("grace", "most seconds to finish requests in flight", default=30.0, kind=float)
     option("parent", "process id whose end ends this server (Linux)", kind=int)
     parser.add_argument("--watch-stdin", action="store_true", help="leave at the end of standard input")
+    parser.add_argument("--announce", action="store_true", help="say where it listens and how it is asked")
     return parser.parse_args(argv)
 
 
@@ -288,6 +300,7 @@ def _run(args: argparse.Namespace, listener: socket.socket) -> int:
                 grace=args.grace,
                 watch_stdin=args.watch_stdin,
                 grpc=rpc,
+                announce=args.announce,
             )
         )
     if not app.close():

@@ -39,7 +39,10 @@ def save_version_files(
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, Schema
 
+    from trialops.serving.service_file import write_service
+
     source, target = bundle.save(scratch / BUNDLE), scratch / "model"
+    write_service(source, bundle)  # the features it takes online, as they are defined when it is registered
     row = input_example or {name: bundle.fill.get(name, 0.0) for name in bundle.features}
     example = pd.DataFrame({name: [float(row[name])] for name in bundle.features})
     mlflow.pyfunc.save_model(
