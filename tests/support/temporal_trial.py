@@ -16,8 +16,12 @@ def temporal_trial(n: int, seed: int) -> dict[str, pl.DataFrame]:
     tables = make_trial(n, seed)
     days = tables["SV"].select("USUBJID", "VISITNUM", _day="SVSTDY").unique(["USUBJID", "_day"], keep="first")
     for name in ("VS", "LB"):
-        frame = tables[name].with_row_index("_row").join(
-            days, left_on=["USUBJID", f"{name}DY"], right_on=["USUBJID", "_day"], how="left", maintain_order="left"
+        frame = (
+            tables[name]
+            .with_row_index("_row")
+            .join(
+                days, left_on=["USUBJID", f"{name}DY"], right_on=["USUBJID", "_day"], how="left", maintain_order="left"
+            )
         )
         tables[name] = frame.drop("_row")
     dm = tables["DM"]
@@ -27,9 +31,7 @@ def temporal_trial(n: int, seed: int) -> dict[str, pl.DataFrame]:
     history = tables["MH"]
     codes = rng.choice([*CODES, ""], history.height, p=[0.075] * 12 + [0.1])
     fixed = history.with_columns(MHICD10=pl.Series(codes))
-    later = fixed.sample(fraction=0.3, seed=seed).with_columns(
-        KNOWNDY=pl.lit(20, pl.Int32), MHICD10=pl.lit("G30.1")
-    )
+    later = fixed.sample(fraction=0.3, seed=seed).with_columns(KNOWNDY=pl.lit(20, pl.Int32), MHICD10=pl.lit("G30.1"))
     tables["MH"] = pl.concat([fixed, later], how="vertical_relaxed")
     return tables
 
