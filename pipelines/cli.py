@@ -300,6 +300,7 @@ COMMANDS = (
     ("cli_coding", "coding"),
     ("cli_corrections", "corrections"),
     ("cli_export", "export"),
+    ("cli_features", "features"),
     ("cli_governance", "audit"),
     ("cli_labs", "labs"),
     ("cli_privacy", "privacy"),
