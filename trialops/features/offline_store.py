@@ -166,6 +166,30 @@ class AsofOfflineStore(DuckDBOfflineStore):
 
         return ReadJob(read, str(config.repo_path))
 
+    def validate_data_source(self, config: RepoConfig, data_source: DataSource) -> None:
+        """Check the times of a source that is there; one that is not published yet may be applied.
+
+        Feast's own check looks for every bucket at Amazon, and waits for it.
+
+        Raises:
+            TrialOpsError: A time column is missing.
+        """
+        from feast import FileSource
+
+        if not isinstance(data_source, FileSource):
+            return
+        place = place_of(data_source, config)
+        if not place.exists():
+            return
+        held = set(place.scan().collect_schema()) | set(data_source.field_mapping.values())
+        for name in (data_source.timestamp_field, data_source.created_timestamp_column):
+            if name and name not in held:
+                raise TrialOpsError(
+                    f"The column {name} is missing.",
+                    where=place.url,
+                    fix="Publish the features again, or correct the view.",
+                )
+
     def get_table_column_names_and_types_from_data_source(
         self, config: RepoConfig, data_source: DataSource
     ) -> list[tuple[str, str]]:

@@ -58,12 +58,19 @@ class Place:
         Raises:
             TrialOpsError: There is none.
         """
-        found = _remote_files(self) if self.remote else _local_files(Path(self.url))
+        found = self._found()
         if not found:
             raise TrialOpsError(
                 "The file of a feature view does not exist.", where=self.url, fix="Compute the features first."
             )
         return found
+
+    def exists(self) -> bool:
+        """Whether there is a file."""
+        return bool(self._found())
+
+    def _found(self) -> list[str]:
+        return _remote_files(self) if self.remote else _local_files(Path(self.url))
 
     def fingerprint(self) -> str:
         """Digest that changes whenever a file is written, added or removed (hex).

@@ -321,6 +321,10 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     objects = feast_view("labs", str(tmp_path / "labs.parquet"), types(), ["alt"])
     with pytest.raises(TrialOpsError, match="feature alt is not in the file"):
         alts(feast_store(tmp_path / "a", objects), asked(("a", day(31))))
+    untimed = feast_view("labs", str(tmp_path / "0.parquet"), types(), ["alt"])
+    with pytest.raises(TrialOpsError, match="created is missing"):
+        store = feast_store(tmp_path / "c", [])
+        store._get_provider().validate_data_source(store.config, untimed[-2])
     delta = feast.data_format.DeltaFormat()
     objects = feast_view("labs", str(tmp_path / "delta"), types(), ["alt"], file_format=delta)
     with pytest.raises(TrialOpsError, match="reads parquet"):
