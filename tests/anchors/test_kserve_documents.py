@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from kubernetes.client import ApiClient, Configuration
 
 from tests.support.kubernetes_api import Cluster, Schemas, cluster
 from trialops.errors import TrialOpsError
+from trialops.serving.call_log import CallLog
 from trialops.serving.kserve import (
     Endpoint,
     KnativeCanary,
@@ -26,6 +27,12 @@ from trialops.serving.kserve import (
     serving_runtime,
 )
 from trialops.serving.kserve_traffic import KServeTraffic
+from trialops.serving.observation import Observer
+from trialops.serving.policy import DEFAULT, CanaryPolicy
+from trialops.serving.rollout import Rollout
+from trialops.serving.rollout_result import Plan
+from trialops.stores.database import connect, migrate
+from trialops.stores.rollouts import rollout_events
 
 ENDPOINT = Endpoint("withdrawal", "trial", "withdrawal", hostname="withdrawal.trial.example")
 STABLE = Served("3", "a" * 64, "s3://models/withdrawal/3/bundle", replicas=2)
@@ -188,3 +195,50 @@ def test_a_refused_document_says_so(held: Cluster) -> None:
     strategy = StandardCanary(replace(ENDPOINT, name="Not_A_Label"))
     with pytest.raises(TrialOpsError, match="422"):
         traffic(held, strategy).set_share(5, step=1, attempt=1)
+
+
+class Recorded:
+    """A source that records requests as the router does: both models answer alike, or the candidate fails."""
+
+    def __init__(self, calls: Path, *, fails: bool) -> None:
+        self._log, self._fails, self._n = CallLog(calls), fails, 0
+
+    def advance(self, step: int, attempt: int, seen: Mapping[str, Any], want: int) -> bool:
+        """Write the requests that are missing."""
+        for _ in range(want - len(seen)):
+            self._n += 1
+            p = (self._n % 97 + 1) / 100
+            good = {"status": 200, "ok": True, "refused": False, "seconds": 0.01, "probability": p, "digest": ""}
+            bad = good | {"status": 500, "ok": False, "probability": None}
+            self._log.write(
+                {
+                    "request": str(self._n), "unit": f"u{self._n % 97}", "rollout": "k", "step": step,
+                    "attempt": attempt, "assigned": "stable", "served": "stable",
+                    "calls": {"stable": good, "candidate": bad if self._fails else good},
+                }
+            )  # fmt: skip
+        return True
+
+
+@pytest.mark.parametrize(
+    ("fails", "decision", "left"), [(False, "promote", {"4": 100}), (True, "rollback", {"3": 100})]
+)
+def test_the_same_controller_leads_a_rollout_on_a_cluster(
+    held: Cluster, tmp_path: Path, fails: bool, decision: str, left: dict[str, int]
+) -> None:
+    engine = connect(f"sqlite:///{tmp_path}/journal.db")
+    migrate(engine)
+    content = yaml.safe_load(DEFAULT.read_text()) | {"required_live": ["error_rate", "latency_p50"]}
+    rollout = Rollout(
+        Plan("k", "withdrawal", "4", "3"),
+        CanaryPolicy.from_dict(content),
+        traffic(held, StandardCanary(ENDPOINT)),
+        Observer(tmp_path / "calls", "k", {}),
+        Recorded(tmp_path / "calls", fails=fails),
+        engine,
+        live=True,
+    )
+    assert rollout.run().decision == decision
+    assert shares(held) == left
+    percents = [event.percent for event in rollout_events(engine, "k") if event.event == "step"]
+    assert percents == ([0.0] if fails else [0.0, 5.0, 25.0, 50.0, 100.0])

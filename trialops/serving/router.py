@@ -269,7 +269,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             from trialops.serving.server import end_with_parent
 
             end_with_parent(args.parent)
-        asyncio.run(_run(args))
+        import uvicorn
+
+        loop = uvicorn.Config("", loop="auto").get_loop_factory()  # uvloop's where it is installed
+        with asyncio.Runner(loop_factory=loop) as runner:
+            runner.run(_run(args))
     except TrialOpsError as error:
         print(error, file=sys.stderr)
         return 1

@@ -6,6 +6,8 @@ import http.client
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -329,3 +331,14 @@ def test_assignment_is_nested_and_a_salt_of_its_own_is_independent() -> None:
 
     assert share(5, "a") < share(25, "a") < share(50, "a")
     assert len(share(25, "a") & share(25, "b")) / 20_000 == pytest.approx(0.0625, abs=0.008)
+
+
+def test_the_router_needs_no_library_that_trains_tracks_or_holds_data() -> None:
+    script = """
+import sys
+import trialops.serving.router, uvicorn
+heavy = "kfp mlflow sklearn pandas polars pyarrow duckdb ray feast sqlalchemy scipy lightgbm fastapi numpy".split()
+print([name for name in heavy if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
