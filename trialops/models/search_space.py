@@ -170,7 +170,7 @@ def load_space(path: Path = SPACE) -> Space:
     limits, plan = top.section("rounds"), top.section("plan")
     rungs = tuple(int(rung) for rung in plan.get("rungs", list))
     if any(not rung > 0 for rung in rungs) or list(rungs) != sorted(set(rungs)):
-        raise plan.refuse("rungs", "Rungs are rising numbers of boosting rounds.", "Write [40, 120], or [] for none.")
+        raise plan.refuse("rungs", "Rungs are rising numbers of boosting rounds.", "Write [30, 90], or [] for none.")
     space = Space(
         shares={kind: sections[kind].number("share", 0.0, 1.0) for kind in KINDS},
         rounds=Rounds(limits.whole("most", 1, 100_000), limits.whole("patience", 1, 100_000)),

@@ -25,8 +25,8 @@ def scored(trial: Trial, loss: Callable[[Trial], float] | None = None) -> Outcom
     """An outcome made up from the parameters alone, with a curve over the rungs."""
     rate = trial.candidate.params.get("learning_rate", 0.1)
     value = loss(trial) if loss else 0.5 + abs(float(rate) - 0.05)
-    curve = ((1, value + 0.2), (40, value + 0.1), (120, value)) if trial.candidate.kind == "lightgbm" else ()
-    return Outcome(trial.candidate.number, value, 0.7, 120 if curve else 0, 0, curve)
+    curve = ((1, value + 0.2), (30, value + 0.1), (90, value)) if trial.candidate.kind == "lightgbm" else ()
+    return Outcome(trial.candidate.number, value, 0.7, 90 if curve else 0, 0, curve)
 
 
 def run(course: Course, *, order: int, at_once: int = 3) -> Course:
@@ -57,7 +57,7 @@ def test_configurations_are_drawn_from_the_seed_alone(space: Space) -> None:
     ("old", "new", "key"),
     [
         ("{low: 0.001, high: 10.0, log: true}", "{low: 10.0, high: 1.0}", "logistic.C.low"),
-        ("rungs: [40, 120]", "rungs: [120, 40]", "plan.rungs"),
+        ("rungs: [30, 90]", "rungs: [90, 30]", "plan.rungs"),
         ("sampler: tpe", "sampler: guess", "plan.sampler"),
     ],
 )
@@ -107,8 +107,8 @@ def test_cuts_come_from_complete_generations_alone(space: Space, tmp_path: Path)
     boosted = next(t for t in second if t and t.candidate.kind == "lightgbm")
     keep = space.plan.keep
     assert boosted.cuts == (
-        (40, pytest.approx(np.quantile(np.array(losses) + 0.1, keep))),
-        (120, pytest.approx(np.quantile(losses, keep))),
+        (30, pytest.approx(np.quantile(np.array(losses) + 0.1, keep))),
+        (90, pytest.approx(np.quantile(losses, keep))),
     )
     assert all(t.cuts == () for t in second if t and t.candidate.kind == "logistic")
     assert Trial.loads(boosted.dumps()) == boosted
