@@ -215,5 +215,6 @@ def differences(counts: np.ndarray, *, replicates: int, seed: int | Sequence[int
     error = np.maximum(drawn.std(axis=0, ddof=1), 1e-12)
     largest = (np.abs(drawn - drawn.mean(axis=0)) / error).max(axis=(1, 2))
     reach = np.quantile(largest, level) * error
-    size = np.abs(seen)
-    return Differences(np.column_stack([first, second]), seen, np.clip(size - reach, 0, 1), np.clip(size + reach, 0, 1))
+    size, centre = np.abs(seen), np.abs(signed(counts + 1))
+    low, high = np.minimum(np.clip(centre - reach, 0, 1), size), np.maximum(np.clip(centre + reach, 0, 1), size)
+    return Differences(np.column_stack([first, second]), seen, low, high)
