@@ -98,7 +98,7 @@ def main() -> int:
     parser.add_argument("--groups", type=int, default=3)
     parser.add_argument("--replicates", type=int, default=2000)
     parser.add_argument("--fairlearn-replicates", type=int, default=20)
-    parser.add_argument("--agreement-replicates", type=int, default=400, help="of fairlearn, on --agreement-subjects")
+    parser.add_argument("--agreement-replicates", type=int, default=200, help="of fairlearn, on --agreement-subjects")
     parser.add_argument("--agreement-subjects", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=3)
     asked = parser.parse_args()
@@ -136,7 +136,7 @@ def main() -> int:
 def agree(data: tuple[np.ndarray, np.ndarray, np.ndarray], groups: int, replicates: int) -> dict[str, Any]:
     """Largest distance of interval ends from fairlearn's, in Monte Carlo standard errors of fairlearn's ends.
 
-    The standard error of a bootstrap quantile is measured: the spread of that end over ten batches of as many
+    The standard error of a bootstrap quantile is measured: the spread of that end over forty batches of as many
     replicates of the draws over all rows, whose law is that of resampled rows.
     """
     (low, high), difference = theirs(*data, replicates)
