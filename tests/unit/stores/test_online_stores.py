@@ -49,7 +49,7 @@ def test_what_was_written_is_read(online_url: str) -> None:
 def test_a_missing_subject_is_not_found_and_feast_does_not_see_it_either(online_url: str, tmp_path: Path) -> None:
     frames = {"labs": rows(LABS, {"a": 1}), "vitals": rows(VITALS, {"a": 1})}
     store = feast_store(online_url, SPEC, frames, tmp_path / "feast")
-    write(online_url, **frames)
+    write(online_url, SPEC, **frames)
     with open_reader(online_url, SPEC) as reader:
         found = reader.read(["nobody"])
     assert not found.found[0] and np.isnan(found.values).all()
@@ -60,7 +60,7 @@ def test_feast_reads_what_was_written_here(online_url: str, tmp_path: Path) -> N
     frames = {"labs": rows(LABS, {"a": 1, "b": 40}), "vitals": rows(VITALS, {"b": 3, "Ω ß": 4})}
     frames["labs"] = frames["labs"].with_columns(ast=pl.Series([None, 2.5]))
     store = feast_store(online_url, SPEC, frames, tmp_path / "feast")
-    write(online_url, **frames)
+    write(online_url, SPEC, **frames)
     subjects = ["b", "Ω ß", "a"]
     with open_reader(online_url, SPEC) as reader:
         np.testing.assert_array_equal(feast_read(store, SPEC, subjects), reader.read(subjects).values)
