@@ -85,7 +85,8 @@ def main(bundle: Path, url: str, port: int, waits: bool) -> None:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.bind(("127.0.0.1", port))
-    config = uvicorn.Config(app, lifespan="off", access_log=False, log_level="warning", server_header=False)
+    quiet: dict[str, Any] = {"lifespan": "off", "access_log": False, "server_header": False, "proxy_headers": False}
+    config = uvicorn.Config(app, log_level="warning", **quiet)
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -159,6 +159,7 @@ def _quiet_server(app: Application, grace: float) -> uvicorn.Server:
         access_log=False,  # an address or a header may identify a person; the request log is ours
         log_level="warning",
         server_header=False,
+        proxy_headers=False,  # who asks is not used
         timeout_graceful_shutdown=max(1, round(grace)),
     )
     return Server(config)

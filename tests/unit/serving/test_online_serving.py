@@ -424,3 +424,17 @@ print(sorted(set(heavy.split()) & set(sys.modules)))
     arguments = [sys.executable, "-c", script, str(folder), url, str(tmp_path / "log"), GOOD[0]]
     done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize("days", [None, [28, 40, 14], [29, 0, 20]])
+def test_the_short_way_for_ordinary_rows_gives_what_the_long_way_gives(tmp_path: Path, days: list[int] | None) -> None:
+    online = features(policy(), tmp_path)
+    asked = None if days is None else np.array(days)
+    short = online.rows(GOOD, asked)
+    online._least_us = np.full_like(online._least_us, -(2**62))  # nothing is ordinary
+    long = online.rows(GOOD, asked)
+    assert short.clean and long.clean
+    np.testing.assert_array_equal(short.x, long.x)
+    np.testing.assert_array_equal(short.days, long.days)
+    for name in ("unknown", "ahead", "stale", "incomplete"):
+        np.testing.assert_array_equal(getattr(short, name), getattr(long, name))

@@ -106,7 +106,7 @@ class MatrixPlan:
 
     def at(self, values: NDArray[np.float64], ordinals: NDArray[np.int64]) -> NDArray[np.float64]:
         """The same from a reader's values [n, columns] and the ordinals of the days asked for, int64 [n]."""
-        out = values[:, self._columns]
+        out = values.take(self._columns, axis=1)
         if len(self._aged):
             day = out[:, self._aged]
             out[:, self._aged] = ordinals[:, None] - (day - (day > 0))
