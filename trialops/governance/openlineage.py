@@ -217,6 +217,10 @@ def _feature_origins(name: str, schema: Columns) -> dict[str, list[tuple[str, st
     origins = {}
     for feature, columns in view.sources(definitions.tables).items():
         if feature in schema:
+            if view.kind == "scores":  # made of features, not of columns
+                arguments = (a.split(".") for a in view.scores[feature].arguments.values())
+                origins[feature] = sorted((f"features/{home}", column) for home, column in arguments)
+                continue
             table = getattr(view.features.get(feature), "table", "") or view.table
             origins[feature] = [(f"clean/{table.lower()}", column) for column in sorted(columns)]
     return origins
