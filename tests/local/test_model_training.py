@@ -138,7 +138,7 @@ def test_evaluation_judges_the_candidate_and_stores_the_evidence(home: Home) -> 
     card = (dossier / "tripod_ai.md").read_text()
     assert "| 23a |" in card and "not reported" in card and candidate.digest in card
     page = (home.path / "runs" / run["run_id"] / "index.html").read_text()
-    for heading in ("TRIPOD+AI checklist", "Calibration", "Net benefit", "Verdict of the evaluation"):
+    for heading in ("TRIPOD+AI checklist", "Calibration", "Net benefit", "Over sites"):
         assert heading in page
 
     again = home.trialops("run", "model_evaluation", "--set", "version=1")
