@@ -84,7 +84,7 @@ def meld_3(
 
 
 def charlson_1987(**flags: pl.Expr) -> pl.Expr:
-    """Charlson comorbidity index with its original weights, 0 to 33 points.
+    """Charlson comorbidity index with its original weights, 0 to 29 points.
 
     Source: Charlson ME et al., J Chronic Dis 1987;40:373-83, in the ICD-10 coding of Quan H et al., Med Care
     2005;43:1130-9. Of two grades of one disease the severer counts.
