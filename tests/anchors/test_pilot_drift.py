@@ -11,9 +11,12 @@ import pytest
 from scipy import stats
 
 from tests.anchors.test_pilot_features import clean
+from trialops.features.contracts import check, load_contracts
+from trialops.features.definition_file import load
 from trialops.features.labels import label
 from trialops.features.training_set import build
-from trialops.features.views import feature_views
+from trialops.features.validation import latest_rows
+from trialops.features.views import FeatureViews, feature_views
 from trialops.models.task import load_task
 from trialops.monitoring.cells import QUANTILES
 from trialops.monitoring.drift import drift
@@ -28,10 +31,21 @@ HALVES = 60
 
 
 @pytest.fixture(scope="module")
-def training(anchors: Path, tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
+def tables(anchors: Path) -> dict[str, pl.DataFrame]:
+    return clean(anchors / "cdiscpilot01" / "sdtm")
+
+
+@pytest.fixture(scope="module")
+def views(tables: dict[str, pl.DataFrame]) -> FeatureViews:
+    return feature_views(tables)
+
+
+@pytest.fixture(scope="module")
+def training(
+    tables: dict[str, pl.DataFrame], views: FeatureViews, tmp_path_factory: pytest.TempPathFactory
+) -> pl.DataFrame:
     """Features of the 218 subjects at the landmark."""
-    tables = clean(anchors / "cdiscpilot01" / "sdtm")
-    frame = build(feature_views(tables), label(tables, TASK), TASK, tmp_path_factory.mktemp("views"))
+    frame = build(views, label(tables, TASK), TASK, tmp_path_factory.mktemp("views"))
     assert frame.height == 218
     return frame
 
@@ -39,6 +53,16 @@ def training(anchors: Path, tmp_path_factory: pytest.TempPathFactory) -> pl.Data
 def halves(frame: pl.DataFrame, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
     order = np.random.default_rng(seed).permutation(frame.height)
     return frame[np.sort(order[:109])], frame[np.sort(order[109:])]
+
+
+def test_the_pilots_values_lie_in_the_contracts_ranges(tables: dict[str, pl.DataFrame], views: FeatureViews) -> None:
+    """Of the subjects treated; of the others many features are missing."""
+    latest = latest_rows(views, load(), day=28).filter(pl.col("subject_id").is_in(tables["EX"]["USUBJID"].implode()))
+    assert latest.height == 254
+    breached = {
+        item.feature: item.breaches for item in check(latest, load(), load_contracts(), TASK.features) if item.breaches
+    }
+    assert not breached
 
 
 def test_two_halves_at_random_are_alike(training: pl.DataFrame) -> None:
