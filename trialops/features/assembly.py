@@ -68,10 +68,27 @@ def assemble(
             fix=f"Wait until subjects have been followed to day {task.settled_day}, or shorten the window of the task.",
         )
     run.progress("joining features as of the landmark", 0.3)
-    frame = build(views, labels, task, run.workdir)
+    frame = _with_cut_day(build(views, labels, task, run.workdir), tables["DM"])
     held, notes = _held_out(frame, task, run, seed)
     split = pl.when(pl.col("site_id").is_in(list(held))).then(pl.lit(HELD_OUT)).otherwise(pl.lit(TRAIN))
     return Assembly(frame.with_columns(split=split), flow, notes)
+
+
+def _with_cut_day(frame: pl.DataFrame, dm: pl.DataFrame) -> pl.DataFrame:
+    """Add the study day of the data cut: later for whoever enrolled earlier, the only order in time there is."""
+    import polars as pl
+
+    from trialops.features.labels import CUT
+    from trialops.intake.domains import current_rows
+    from trialops.models.temporal import CUT_DAY
+
+    if CUT not in dm.columns:
+        return frame.with_columns(pl.lit(None, pl.Int32).alias(CUT_DAY))
+    known = current_rows("DM", dm).unique("USUBJID", keep="last", maintain_order=True)
+    days = known.select(
+        pl.col("USUBJID").cast(pl.String).alias("subject_id"), pl.col(CUT).cast(pl.Int32).alias(CUT_DAY)
+    )
+    return frame.join(days, on="subject_id", how="left", maintain_order="left")
 
 
 def _held_out(frame: pl.DataFrame, task: Task, run: Step, seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trialops.models.discrimination import p_text
 from trialops.models.evaluation import BETTER, WORSE
-from trialops.models.site_page import curves_section, sites_section
+from trialops.models.site_page import curves_section, sites_section, temporal_section
 from trialops.pages import Facts, Figure, Page, Section, Table, Text, Tone, Verdict, plots, suppressed
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def search_page(result: SearchResult) -> Page:
             Section("Trials", [Table(trials.columns, trials.rows())]),
             *([curves] if (curves := curves_section(result.curves)) else []),
             sites_section(result.sites, "Internal-external validation: each site left out of the fit"),
+            *([temporal_section(result.temporal)] if result.temporal else []),
             Section(
                 "Groups of sites left out in turn",
                 [

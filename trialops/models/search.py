@@ -42,6 +42,7 @@ from trialops.models.search_course import Course, Outcome, Progress, Records, as
 from trialops.models.search_space import SPACE, Space, load_space
 from trialops.models.selection import loss_difference
 from trialops.models.split import Folds, site_folds
+from trialops.models.temporal import TemporalScore, temporal_score
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,6 +81,8 @@ class SearchResult:
             left-out subjects, with an interval that takes sites as the independent units.
         folds: The winner's score on each group of left-out sites.
         sites: The same site by site, summarised over sites.
+        temporal: The winner's configuration fitted on those enrolled first and judged on those enrolled last; None
+            where the data do not tell, or the task does not ask for it.
         trials: One row per trial: number, kind, log_loss, auroc, rounds, stopped and every hyperparameter.
         curves: Learning curve of each boosted trial, thinned: number, stopped, curve of (round, log loss).
         bundle: Folder of the winner refitted on all training subjects.
@@ -102,6 +105,7 @@ class SearchResult:
     sites: InternalExternal
     trials: pl.DataFrame
     curves: tuple[dict[str, Any], ...]
+    temporal: TemporalScore | None
     bundle: Path
     baseline: Path
     digest: str
@@ -214,6 +218,7 @@ def search(
         sites=internal_external(y, score.out_of_fold, site),
         trials=_trial_table(candidates, outcomes),
         curves=tuple(as_document(course)),
+        temporal=temporal_score(frame, x, features, winner, score.rounds, task, seed),
         bundle=model.save(home / "model"),
         baseline=base.save(home / "baseline"),
         digest=model.digest,

@@ -209,11 +209,13 @@ def _typed(fields: Mapping[str, Any]) -> dict[str, Any]:
     from trialops.models.discrimination import Estimate
     from trialops.models.internal_external import InternalExternal
     from trialops.models.search import FoldScore
+    from trialops.models.temporal import TemporalScore
 
     return {
         **fields,
         "gain": restore(Estimate, fields["gain"]),
         "sites": restore(InternalExternal, fields["sites"]),
+        "temporal": restore(TemporalScore, fields["temporal"]) if fields["temporal"] else None,
         "folds": tuple(restore(FoldScore, fold) for fold in fields["folds"]),
         "notes": tuple(fields["notes"]),
     }

@@ -9,6 +9,7 @@ from trialops.pages import Facts, Figure, Section, Table, Text, plots, suppresse
 
 if TYPE_CHECKING:
     from trialops.models.internal_external import InternalExternal, RandomEffects
+    from trialops.models.temporal import TemporalScore
 
 SHOWN = 6  # learning curves on a page
 
@@ -73,3 +74,17 @@ def curves_section(curves: Sequence[Mapping[str, Any]]) -> Section | None:
     plot = plots.lines(series, xlabel="boosting round", ylabel="cross-validated log loss")
     stopped = sum(bool(row["stopped"]) for row in curves)
     return Section("Learning curves", [Figure(plot, f"The {len(best)} best; {stopped} fits were given up at a rung.")])
+
+
+def temporal_section(found: TemporalScore) -> Section:
+    """The winner's configuration on those enrolled last."""
+    facts = {
+        "learnt from": suppressed(found.early),
+        "judged on": suppressed(found.late),
+        "left out between": suppressed(found.gap),
+        "AUROC": str(found.auroc),
+        "log loss": found.log_loss,
+        "observed / expected": found.observed_to_expected,
+    }
+    text = "Fitted on the subjects enrolled first, judged on those enrolled last; training sites alone."
+    return Section("Over time", [Facts(facts), Text(text, quiet=True), *(Text(n, quiet=True) for n in found.notes)])

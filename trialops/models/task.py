@@ -48,11 +48,16 @@ class Label:
 
 @dataclass(frozen=True)
 class SplitPlan:
-    """How subjects are divided: whole sites, near a share, so many cross-validation folds."""
+    """How subjects are divided: whole sites, near a share, so many cross-validation folds.
+
+    `latest_share` is the share of training subjects, those enrolled last, that a fit on the earlier ones is judged on;
+    None leaves that out.
+    """
 
     hold_out_share: float
     tolerance: float
     folds: int
+    latest_share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -283,6 +288,7 @@ def load_task(source: str | Path = "withdrawal") -> Task:
             split.number("hold_out_share", 0.05, 0.6),
             split.number("tolerance", 0.0, 0.5),
             split.whole("folds", 2, 20),
+            split.number("latest_share", 0.05, 0.6, optional=True),
         ),
         threshold=ThresholdPlan(
             threshold.choice("rule", THRESHOLD_RULES), threshold.number("value", 0, 1, optional=True)
