@@ -37,8 +37,9 @@ def make(path: Path, rows: int, subjects: int, text_keys: bool) -> None:
     import polars as pl
 
     rng = np.random.default_rng(rows)
-    event = rng.integers(0, DAYS * 86_400, rows)
-    late = np.where(rng.random(rows) < 0.3, rng.integers(0, 60 * 86_400, rows), 0)
+    # To the microsecond, so that no two rows of a subject have the same times: Feast settles ties by chance.
+    event = rng.integers(0, DAYS * 86_400 * 1_000_000, rows)
+    late = np.where(rng.random(rows) < 0.3, rng.integers(0, 60 * 86_400 * 1_000_000, rows), 0)
     pl.DataFrame(
         {
             "subject_id": _ids(rng.integers(0, subjects, rows), text_keys),
@@ -57,7 +58,11 @@ def ask(path: Path, rows: int, subjects: int, text_keys: bool) -> None:
     rng = np.random.default_rng(7)
     ids = _ids(rng.integers(0, subjects + subjects // 1000 + 1, rows), text_keys)
     pl.DataFrame(
-        {"subject_id": ids, "event_timestamp": _stamps(rng.integers(0, (DAYS + 30) * 86_400, rows)), "at": range(rows)}
+        {
+            "subject_id": ids,
+            "event_timestamp": _stamps(rng.integers(0, (DAYS + 30) * 86_400 * 1_000_000, rows)),
+            "at": range(rows),
+        }
     ).write_parquet(path)
 
 
@@ -68,10 +73,10 @@ def _ids(numbers: Any, text: bool) -> Any:
     return pl.select(pl.format("P{}", found.cast(pl.String).str.zfill(9))).to_series() if text else found
 
 
-def _stamps(seconds: Any) -> Any:
+def _stamps(ticks: Any) -> Any:
     import polars as pl
 
-    return pl.Series((seconds + 1_577_836_800) * 1_000_000).cast(pl.Datetime("us", "UTC"))
+    return pl.Series(ticks + 1_577_836_800_000_000).cast(pl.Datetime("us", "UTC"))
 
 
 def candidate(name: str, folder: Path, calls: int) -> dict[str, Any]:

@@ -5,8 +5,7 @@ Which views there are is said once, in trialops/features/definitions.yaml; Feast
 
 from trialops.stores.features import ages_view, current_url, shipped_columns, shipped_keys, view
 
-current = {
-    name: view(name, current_url(name), columns, shipped_keys()[name]) for name, columns in shipped_columns().items()
-}
+_keys = shipped_keys()
+current = {name: view(name, current_url(name), columns, _keys[name]) for name, columns in shipped_columns().items()}
 study_ages = ages_view(current)
 globals().update(current)

@@ -19,6 +19,8 @@ from trialops.errors import TrialOpsError
 if TYPE_CHECKING:
     from feast import Entity, FeatureService, FeatureStore, FeatureView, OnDemandFeatureView
 
+    from trialops.features.definitions import Definitions
+
 PROJECT = "trialops"
 JOIN_KEY = "subject_id"
 #: Join key -> entity and what it is.
@@ -139,11 +141,17 @@ def ages_view(views: Mapping[str, FeatureView]) -> OnDemandFeatureView | None:
 
 
 @cache
-def age_days() -> dict[str, str]:
-    """Age -> the day-valued feature it is counted from, in the shipped definitions."""
+def _shipped() -> Definitions:
+    """The shipped definitions, read once in a process."""
     from trialops.features.definition_file import load
 
-    return dict(load().ages)
+    return load()
+
+
+@cache
+def age_days() -> dict[str, str]:
+    """Age -> the day-valued feature it is counted from, in the shipped definitions."""
+    return dict(_shipped().ages)
 
 
 def ages_at(inputs: Mapping[str, Sequence[Any]]) -> dict[str, list[float | None]]:
@@ -210,11 +218,7 @@ def service_name(task: str, version: int | None = None) -> str:
         task: Name of the task.
         version: Version of the feature definitions; of the shipped ones by default.
     """
-    if version is None:
-        from trialops.features.definition_file import load
-
-        version = load().version
-    return f"{task}_v{version}"
+    return f"{task}_v{_shipped().version if version is None else version}"
 
 
 def services(
@@ -267,17 +271,13 @@ def definitions(
 
 def shipped_columns() -> dict[str, tuple[str, ...]]:
     """View name -> feature columns of the shipped definitions, views of visits and sites included."""
-    from trialops.features.definition_file import load
-
-    found = load()
+    found = _shipped()
     return {name: found.columns(name) for name in found.all_views}
 
 
 def shipped_keys() -> dict[str, tuple[str, ...]]:
     """View name -> join keys of the shipped definitions."""
-    from trialops.features.definition_file import load
-
-    found = load()
+    found = _shipped()
     return {name: found.join_keys(name) for name in found.all_views}
 
 
