@@ -303,7 +303,7 @@ from kserve import InferOutput, InferResponse, ModelServer
 from feast import FeatureStore
 store = FeatureStore(repo_path=sys.argv.pop(1))
 features = sys.argv.pop(1).split(",")
-service = store.get_feature_service("withdrawal_v1")
+wanted = sys.argv.pop(1).split(",")
 class Withdrawal(kserve.Model):
     def __init__(self, path):
         super().__init__("withdrawal")
@@ -311,7 +311,7 @@ class Withdrawal(kserve.Model):
     async def predict(self, payload, headers=None, response_headers=None):
         subjects = payload.inputs[0].data
         subjects = [s.decode() if isinstance(s, bytes) else s for s in subjects]
-        rows = store.get_online_features(features=service, entity_rows=[{"subject_id": s} for s in subjects]).to_dict()
+        rows = store.get_online_features(features=wanted, entity_rows=[{"subject_id": s} for s in subjects]).to_dict()
         day = np.array(rows["labs_last_day"], float)
         x = np.array([27 - (day - 1) if f == "days_since_labs" else rows[f] for f in features], float).T
         out = InferOutput("probability", [len(subjects)], "FP64")
@@ -355,7 +355,8 @@ def kserve_command(python: Path, folder: Path, bundle: Path, url: str, port: int
     program = folder / "kserve_server.py"
     program.write_text(KSERVE)
     features = ",".join(model.features)
-    return [str(python), str(program), str(repo), features, str(bundle / "booster.lgb"), str(port)]
+    wanted = ",".join(f"{view.name}:{column}" for view in spec.views for column in view.columns)
+    return [str(python), str(program), str(repo), features, wanted, str(bundle / "booster.lgb"), str(port)]
 
 
 # -- the program -----------------------------------------------------------------------------------------------
