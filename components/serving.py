@@ -29,6 +29,7 @@ def canary_release(
     Returns:
         "promote" or "rollback".
     """
+    from trialops.models.bundle import Bundle
     from trialops.models.release import champion_folder
     from trialops.serving.canary import run_canary
     from trialops.serving.page import canary_page
@@ -37,13 +38,18 @@ def canary_release(
 
     with step("canary-release", task=task, champion=champion) as run:
         candidate = run.read_folder(model)
+        stable_version = champion.partition(":")[0]
         result = run_canary(
             candidate,
             champion_folder(run, task, champion),
             replay(run.read_table(training), candidate),
             workdir=run.workdir,
+            engine=run.engine,
+            rollout=f"{task}/{Bundle.load(candidate).digest[:12]}-{stable_version}/{run.run_id}",
             candidate_version="candidate",
-            stable_version=champion.partition(":")[0],
+            stable_version=stable_version,
+            actor=run.settings.who,
+            run_id=run.run_id,
             progress=run.progress,
         )
         run.write_json(canary, result.as_dict())

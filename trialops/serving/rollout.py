@@ -179,7 +179,8 @@ class Rollout:
         for number, percent in enumerate(self._percents):
             for attempt in range(1, policy.latency_attempts + 1):
                 done = judged.get((number, attempt))
-                if done is None:
+                # A step whose record is lost (a pod's disk) is taken again: its requests count in what follows.
+                if done is None or not self._observer.seen(number, attempt):
                     self._progress(f"{percent} % to the candidate", number / len(self._percents))
                     samples, checks = self._step(number, attempt, percent, before)
                     failed = [check for check in checks if check.passed is False]

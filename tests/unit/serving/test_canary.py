@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,10 @@ from trialops.models.bundle import Bundle
 from trialops.serving.canary import run_canary
 from trialops.serving.policy import DEFAULT, CanaryPolicy
 from trialops.serving.replay import Replay
+from trialops.serving.rollout_result import CanaryResult
 from trialops.serving.routing import assign
+from trialops.stores.database import connect, migrate
+from trialops.stores.rollouts import rollout_events
 
 Save = Callable[[Bundle, str], Path]
 
@@ -155,6 +159,40 @@ def test_a_first_release_is_judged_on_its_own(save: Save, rows: np.ndarray, tmp_
     scarce = run_canary(save(trees(), "new"), None, replay(rows), policy(30), workdir=tmp_path / "w2")
     assert scarce.decision == "rollback"
     assert "whole run: error_rate" in scarce.reasons[0]
+
+
+def test_a_rollout_goes_on_in_new_processes_and_takes_a_step_again_whose_record_is_lost(
+    save: Save, rows: np.ndarray, tmp_path: Path
+) -> None:
+    engine = connect(f"sqlite:///{tmp_path}/journal.db")
+    migrate(engine)
+    new, old, work = save(logistic((0.85, -0.62, 0.31), -0.42), "new"), save(logistic(), "old"), tmp_path / "w"
+
+    class Killed(Exception):
+        """Stands for the end of the process."""
+
+    def end_at(share: str) -> Callable[[str, float], None]:
+        def progress(message: str, fraction: float) -> None:
+            if message.startswith(share):
+                raise Killed
+
+        return progress
+
+    def run(progress: Callable[[str, float], None] | None = None) -> CanaryResult:
+        return run_canary(
+            new, old, replay(rows), policy(60), workdir=work, engine=engine, rollout="again", progress=progress
+        )
+
+    with pytest.raises(Killed):
+        run(end_at("25 %"))
+    shutil.rmtree(work / "router" / "calls")
+    with pytest.raises(Killed):
+        run(end_at("50 %"))
+    result = run()
+    assert [step["percent"] for step in result.steps] == [0, 5, 0, 5, 25, 50, 100]
+    events = [event.event for event in rollout_events(engine, "again")]
+    assert events.count("resumed") == 2 and events[-1] == "concluded"
+    assert replace(run(), seconds=result.seconds) == result  # an ended one stays ended
 
 
 def test_models_with_different_features_are_each_asked_with_their_own(
