@@ -13,6 +13,7 @@ found the same model, and peak memory of this process.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import resource
 import statistics
@@ -178,17 +179,17 @@ def compare(arguments: argparse.Namespace, subjects: int) -> dict[str, Any]:
         # Imports and the first use of every library are not part of the comparison.
         warm = Path(folder) / "warm"
         search(frame.head(300), task, trials=2, backend="inprocess", storage=warm)
-        tried = []
+        tried: list[tuple[Candidate, tuple[tuple[int, float], ...]]] = []
         for repeat in range(arguments.repeats):
             for way in ways:
                 storage = Path(folder) / f"{way}-{repeat}"
                 if way in ("inprocess", "ray"):
-                    took, busy, found = timed(lambda way=way, storage=storage: ours(way, storage))
+                    took, busy, found = timed(functools.partial(ours, way, storage))
                     digests.add(found.digest)
                     losses[way] = found.log_loss
                     tried = tried or what_was_tried(storage, arguments.trials)
                 elif way == "optuna_same":
-                    took, busy, losses[way] = timed(lambda tried=tried: plain_optuna(frame, task, tried))
+                    took, busy, losses[way] = timed(functools.partial(plain_optuna, frame, task, tried))
                 else:
                     took, busy, losses[way] = timed(lambda: optuna_choosing(frame, task, arguments.trials))
                 seconds[way].append(took)

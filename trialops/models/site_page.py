@@ -70,7 +70,10 @@ def curves_section(curves: Sequence[Mapping[str, Any]]) -> Section | None:
     best = sorted(curves, key=lambda row: (min(loss for _, loss in row["curve"]), row["number"]))[:SHOWN]
     if not best:
         return None
-    series = [(f"trial {row['number']}", *map(list, zip(*row["curve"], strict=True))) for row in best]
+    series = [
+        (f"trial {row['number']}", [float(at) for at, _ in row["curve"]], [float(loss) for _, loss in row["curve"]])
+        for row in best
+    ]
     plot = plots.lines(series, xlabel="boosting round", ylabel="cross-validated log loss")
     stopped = sum(bool(row["stopped"]) for row in curves)
     return Section("Learning curves", [Figure(plot, f"The {len(best)} best; {stopped} fits were given up at a rung.")])
