@@ -22,6 +22,7 @@ import time
 import tracemalloc
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -109,8 +110,8 @@ def main() -> int:
     seconds: dict[str, list[float]] = {"stratified": [], "all rows": [], "fairlearn": []}
     for _ in range(asked.repeats):  # interleaved: a slow moment of the machine hits all
         for name, stratified in (("stratified", True), ("all rows", False)):
-            seconds[name].append(timed(lambda s=stratified: ours(*data, groups, asked.replicates, s))[0])
-        none, some = (timed(lambda n=n: theirs(*data, n))[0] for n in (1, 1 + few))
+            seconds[name].append(timed(partial(ours, *data, groups, asked.replicates, stratified))[0])
+        none, some = (timed(partial(theirs, *data, n))[0] for n in (1, 1 + few))
         seconds["fairlearn"].append(none + (some - none) / few * (asked.replicates - 1))
     medians = {name: statistics.median(runs) for name, runs in seconds.items()}
     agreement = agree(sample(asked.agreement_subjects, groups, 1), groups, asked.agreement_replicates)
