@@ -1,7 +1,7 @@
 """A fitted model as a folder of text: `bundle.json`, `booster.lgb` for LightGBM, `interval.json` for its intervals.
 
-There is no pickle. The digest is the SHA-256 of the canonical `bundle.json` without its own `digest` key; that content names the
-SHA-256 of every other file, so one digest covers the folder.
+There is no pickle. The digest is the SHA-256 of the canonical `bundle.json` without its own `digest` key; that
+content names the SHA-256 of every other file, so one digest covers the folder.
 """
 
 from __future__ import annotations

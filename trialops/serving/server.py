@@ -17,6 +17,7 @@ import argparse
 import asyncio
 import contextlib
 import ctypes
+import gc
 import json
 import os
 import signal
@@ -290,6 +291,8 @@ def _run(args: argparse.Namespace, listener: socket.socket) -> int:
         arm=args.arm,
     )
     app.warm_up()
+    gc.collect()
+    gc.freeze()  # what is loaded stays: no collection has to look at it again
     rpc = None if args.grpc_port is None else (args.host, args.grpc_port, args.grpc_port_file)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(
