@@ -9,9 +9,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["IntegrityError", "Lake", "Manifest", "data_files"]
 
 _NAME = re.compile(r"^[a-z0-9_]+(/[a-z0-9_]+)+$")
+_ATTEMPTS = 12
 _FILE_BYTES = 1 << 40  # one data file per version: row order is part of the content
 
 
@@ -87,13 +91,11 @@ class Lake:
         """
         import polars as pl
         from deltalake import CommitProperties, PostCommitHookProperties, write_deltalake
+        from deltalake.exceptions import CommitFailedError
 
         frame = frame.with_columns(pl.col(pl.Null).cast(pl.String))  # Delta has no type for a column of nothing
         data = frame.to_arrow(compat_level=_compat()).combine_chunks()
         digest = table_digest(data)
-        known = self._version_with(table, digest)
-        if known is not None:
-            return TableRef(table, known, data.num_rows, digest)
         uri = self._uri(table)
         if "://" not in uri:
             Path(uri).mkdir(parents=True, exist_ok=True)
@@ -103,25 +105,35 @@ class Lake:
             "run_id": run_id,
             "step": step,
         }
-        write_deltalake(
-            uri,
-            data,
-            mode="overwrite",
-            schema_mode="overwrite",
-            target_file_size=_FILE_BYTES,
-            commit_properties=CommitProperties(custom_metadata=note),
-            configuration={
-                # Delta forgets old versions after 30 days unless told otherwise; here they are the audit trail of data.
-                "delta.enableExpiredLogCleanup": "false",
-                "delta.logRetentionDuration": f"interval {self.retention_days} days",
-                "delta.deletedFileRetentionDuration": f"interval {self.retention_days} days",
-            },
-            post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
-        )
-        written = self._version_with(table, digest)
-        if written is None:  # pragma: no cover - a commit that cannot be read back
-            raise IntegrityError("A table was written but its commit cannot be found", where=table)
-        return TableRef(table, written, data.num_rows, digest)
+        for attempt in range(_ATTEMPTS):
+            known = self._version_with(table, digest)
+            if known is not None:
+                return TableRef(table, known, data.num_rows, digest)
+            if attempt:  # another run wrote the table at the same moment
+                time.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 6)))
+            with contextlib.suppress(CommitFailedError):
+                write_deltalake(
+                    uri,
+                    data,
+                    mode="overwrite",
+                    schema_mode="overwrite",
+                    target_file_size=_FILE_BYTES,
+                    commit_properties=CommitProperties(custom_metadata=note),
+                    configuration={
+                        # Delta forgets old versions after 30 days unless told otherwise; here they are the audit
+                        # trail of data.
+                        "delta.enableExpiredLogCleanup": "false",
+                        "delta.logRetentionDuration": f"interval {self.retention_days} days",
+                        "delta.deletedFileRetentionDuration": f"interval {self.retention_days} days",
+                    },
+                    post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
+                )
+        known = self._version_with(table, digest)
+        if known is None:
+            raise TrialOpsError(
+                "A table is being written by too many runs at once", where=table, fix="Run the step again."
+            )
+        return TableRef(table, known, data.num_rows, digest)
 
     def read(self, ref: TableRef, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """Read one exact version.
@@ -176,8 +188,21 @@ class Lake:
                 "run_id": commit.get("run_id", ""),
                 "step": commit.get("step", ""),
             }
-            for commit in self._open(table).history()
+            for commit in self._history(table)
         ]
+
+    def _history(self, table: str) -> list[dict[str, Any]]:
+        """Commits, newest first, each with its version.
+
+        delta-rs numbers them from the version that was open, though it may list one that was committed since; then all
+        numbers are one too low. No commit is ever cleared away here, so their number tells.
+        """
+        for _ in range(_ATTEMPTS):
+            opened = self._open(table)
+            commits = opened.history()
+            if not commits or len(commits) == int(commits[0]["version"]) + 1:
+                return commits
+        raise TrialOpsError("A table is being written by too many runs at once", where=table, fix="Run the step again.")
 
     def tables(self) -> list[str]:
         """Full names of all tables, in order."""
@@ -274,9 +299,19 @@ class Lake:
     def _version_with(self, table: str, digest: str) -> int | None:
         """The version with this content; one whose files were disposed of counts no more."""
         for commit in self.versions(table):
-            if commit["digest"] == digest and not self.disposed(table, commit["version"]):
-                return int(commit["version"])
+            number = int(commit["version"])
+            if commit["digest"] == digest and not self.disposed(table, number) and self._whole(table, number, commit):
+                return number
         return None
+
+    def _whole(self, table: str, version: int, commit: Mapping[str, Any]) -> bool:
+        """Whether a version holds the rows it says.
+
+        Two writers that both make a table's first version are not always refused: the later one then keeps the files of
+        the earlier one beside its own.
+        """
+        actions = self._open(table, version).get_add_actions(flatten=True)
+        return sum(filter(None, actions.column("num_records").to_pylist())) == int(commit["rows"])
 
     # -- disposal ----------------------------------------------------------------------------------------------
 

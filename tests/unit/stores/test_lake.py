@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -201,3 +203,25 @@ def test_versions_outlive_delta_s_own_memory(lake: Lake) -> None:
             os.utime(path, (long_ago, long_ago))
     assert lake.read(first).equals(frame())
     assert len(lake.versions("clean/lb")) == 120
+
+
+def _write_three(home: str, writer: int) -> list[tuple[TableRef, list[int]]]:
+    lake, written = Lake(f"{home}/lake", open_store(home)), []
+    for turn in range(3):
+        values = [writer * 100 + turn] * (writer + 1)
+        written.append((lake.write("features/labs", pl.DataFrame({"x": values})), values))
+    return written
+
+
+@pytest.mark.slow
+def test_writers_at_once_each_leave_their_own_version(tmp_path: Path) -> None:
+    """Two pipelines on one home: neither is refused, and neither reads the other's rows under its own version."""
+    for turn in range(4):
+        home = str(tmp_path / str(turn))
+        Path(home).mkdir()
+        with ThreadPoolExecutor(4) as pool:
+            written = [one for part in pool.map(partial(_write_three, home), range(4)) for one in part]
+        lake = Lake(f"{home}/lake", open_store(home))
+        assert len({ref.version for ref, _ in written}) == len(written) == 12
+        for ref, values in written:
+            assert lake.read(ref)["x"].to_list() == values
