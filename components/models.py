@@ -148,6 +148,7 @@ def register_candidate(
     """
     from trialops.models.registration import register_trained
     from trialops.models.selection import REGISTER
+    from trialops.monitoring.drift_rows import remember_reference
     from trialops.stores import step
 
     with step("register-candidate", task=task) as run:
@@ -163,6 +164,7 @@ def register_candidate(
                 selection=selected,
             )
             version = str(registered.version)
+            remember_reference(run, task, version, run.read_table(training))
             run.metrics |= {"digest": registered.digest}
         run.metrics |= {"version": version}
     return version
@@ -417,6 +419,7 @@ def register_model(
         Version in the registry.
     """
     from trialops.models.release import register
+    from trialops.monitoring.drift_rows import remember_reference
     from trialops.stores import step
 
     with step("register-model", task=task) as run:
@@ -431,6 +434,7 @@ def register_model(
             fairness=run.read_json(fairness),
             comparison=run.read_json(comparison),
         )
+        remember_reference(run, task, registered.version, run.read_table(training))
         run.metrics |= {"version": registered.version, "digest": registered.digest}
     return str(registered.version)
 

@@ -34,7 +34,7 @@ class Settings(BaseSettings):
         database_url: SQLAlchemy URL; empty means SQLite below ``home``, or PostgreSQL when CLINICAL_DB_HOST is set.
         mlflow_uri: MLflow tracking URI; empty means SQLite below ``home``.
         online_url: Online feature store: ``sqlite:///path``, ``redis://``, ``rediss://`` or ``postgresql://``; empty
-            means the server named by FEAST_REDIS (Feast's connection string), else SQLite below ``home``.
+            means SQLite below ``home``.
         hipaa_compliance_mode: ``strict`` (Safe Harbor), ``limited`` (date shift under an agreement), or ``off``,
             which is for synthetic data alone.
         search_backend: ``ray``, ``inprocess``, or ``auto``: Ray where a cluster is given or the search is long enough.
@@ -70,7 +70,6 @@ class Settings(BaseSettings):
     clinical_db_name: str = Field("trialops", validation_alias=_plain("CLINICAL_DB_NAME"))
     clinical_db_user: str = Field("trialops", validation_alias=_plain("CLINICAL_DB_USER"))
     clinical_db_password: SecretStr | None = Field(None, validation_alias=_plain("CLINICAL_DB_PASSWORD"))
-    feast_redis: SecretStr | None = Field(None, validation_alias=_plain("FEAST_REDIS"))
     fhir_endpoint: str = Field("", validation_alias=_plain("FHIR_ENDPOINT"))
     regulatory_reporting_api: str = Field("", validation_alias=_plain("REGULATORY_REPORTING_API"))
     lab_system_endpoint: str = Field("", validation_alias=_plain("LAB_SYSTEM_ENDPOINT"))
@@ -154,19 +153,14 @@ class Settings(BaseSettings):
         """URL of the online feature store (password included: never log it).
 
         Raises:
-            TrialOpsError: On a cluster it would be a file in one pod, or FEAST_REDIS has no host.
+            TrialOpsError: On a cluster it would be a file in one pod.
         """
-        if self.online_url:
-            url = self.online_url
-        elif self.feast_redis is not None and self.feast_redis.get_secret_value():
-            url = _redis_url(self.feast_redis.get_secret_value())
-        else:
-            url = f"sqlite:///{self.home.resolve() / 'features' / 'online.db'}"
+        url = self.online_url or f"sqlite:///{self.home.resolve() / 'features' / 'online.db'}"
         if self.profile == "cluster" and url.startswith("sqlite"):
             raise TrialOpsError(
                 "The cluster profile needs an online store that pods share",
                 where="TRIALOPS_ONLINE_URL",
-                fix="Set it, or FEAST_REDIS, in Secret trialops-secrets.",
+                fix="Set it in Secret trialops-secrets.",
             )
         return url
 
@@ -199,25 +193,6 @@ class Settings(BaseSettings):
                 fix="Create one with: python -c 'import base64,os; print(base64.b64encode(os.urandom(32)).decode())'",
             )
         return key
-
-
-def _redis_url(connection: str) -> str:
-    """URL for Feast's connection string (``host:port,ssl=true,password=...``)."""
-    from urllib.parse import quote, urlencode
-
-    address, *rest = connection.split(",")
-    if not address or "=" in address:
-        raise TrialOpsError(
-            "FEAST_REDIS does not begin with an address",
-            where="FEAST_REDIS",
-            fix="Write host:port,ssl=true,password=....",
-        )
-    options = dict(part.partition("=")[::2] for part in rest)
-    scheme = "rediss" if options.pop("ssl", "").lower() == "true" else "redis"
-    user, password = quote(options.pop("username", ""), safe=""), quote(options.pop("password", ""), safe="")
-    login = f"{user}:{password}@" if password else ""
-    database, more = options.pop("db", "0"), urlencode(options)
-    return f"{scheme}://{login}{address}/{database}" + (f"?{more}" if more else "")
 
 
 @lru_cache(maxsize=1)

@@ -70,17 +70,10 @@ def test_master_key(monkeypatch: pytest.MonkeyPatch) -> None:
         _ = settings().master_key
 
 
-def test_the_online_store_has_a_default_and_takes_feasts_connection_string(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    for name in ("TRIALOPS_ONLINE_URL", "FEAST_REDIS"):
-        monkeypatch.delenv(name, raising=False)
+def test_the_online_store_has_a_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("TRIALOPS_ONLINE_URL", raising=False)
     monkeypatch.setenv("TRIALOPS_HOME", str(tmp_path))
     assert settings().online == f"sqlite:///{tmp_path}/features/online.db"
-    settings.cache_clear()
-    monkeypatch.setenv("FEAST_REDIS", "cache:6380,ssl=true,username=app,password=p@ss=1,db=2,socket_timeout=3")
-    assert settings().online == "rediss://app:p%40ss%3D1@cache:6380/2?socket_timeout=3"
-    assert "p@ss" not in repr(settings())
     settings.cache_clear()
     monkeypatch.setenv("TRIALOPS_ONLINE_URL", "postgresql://db/features")
     assert settings().online == "postgresql://db/features"
@@ -90,7 +83,6 @@ def test_the_online_store_is_never_a_file_in_a_pod(monkeypatch: pytest.MonkeyPat
     from trialops.settings import Settings
 
     monkeypatch.delenv("TRIALOPS_ONLINE_URL", raising=False)
-    monkeypatch.delenv("FEAST_REDIS", raising=False)
     shared = {
         "lake_url": "s3://b/lake",
         "objects_url": "s3://b/o",
@@ -102,6 +94,3 @@ def test_the_online_store_is_never_a_file_in_a_pod(monkeypatch: pytest.MonkeyPat
         _ = Settings(profile="cluster", **shared).online  # type: ignore[arg-type]
     found = Settings(profile="cluster", online_url="redis://cache:6379/0", **shared)  # type: ignore[arg-type]
     assert found.online == "redis://cache:6379/0"
-    monkeypatch.setenv("FEAST_REDIS", "ssl=true")
-    with pytest.raises(TrialOpsError, match="begin with an address"):
-        _ = Settings(profile="cluster", **shared).online  # type: ignore[arg-type]

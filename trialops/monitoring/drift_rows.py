@@ -80,6 +80,13 @@ def put_reference(run: Step, name: str, version: str, reference: Reference) -> s
     return key
 
 
+def remember_reference(run: Step, name: str, version: str, training: pl.DataFrame) -> None:
+    """Store the profile of a version that has just been registered; one that is stored stays."""
+    if stored_reference(run, name, version) is None:
+        bundle = Bundle.load(run.registry.fetch(name, version, run.workdir / "registered"))
+        put_reference(run, name, version, model_reference(bundle, training))
+
+
 def stored_reference(run: Step, name: str, version: str) -> Reference | None:
     """A version's stored profile; None where there is none.
 

@@ -19,7 +19,6 @@ def online(home: Path) -> Check:
 
 def test_the_file_of_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRIALOPS_ONLINE_URL", raising=False)
-    monkeypatch.delenv("FEAST_REDIS", raising=False)
     assert online(tmp_path).state == "unused" and not (tmp_path / "features").exists()
     (service, *_) = all_services()
     url = f"sqlite:///{tmp_path}/features/online.db"
