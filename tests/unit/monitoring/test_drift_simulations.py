@@ -130,7 +130,9 @@ def _units(rng: np.random.Generator, columns: Columns) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "feature"), [(_gaps, "x1"), (_new_value, "x27"), (_wider, "x2"), (_units, "x3")], ids=lambda v: str(v)
+    ("change", "feature"),
+    [(_gaps, "x1"), (_new_value, "x27"), (_wider, "x2"), (_units, "x3")],
+    ids=["missing", "new value", "spread", "unit"],
 )
 def test_other_kinds_of_change_are_found(change: Callable[[np.random.Generator, Columns], None], feature: str) -> None:
     """Missing values, a value that never was, spread, a unit: 20 reports each, all of them."""
