@@ -46,12 +46,12 @@ golden-update: setup ## Accept the pipelines' present structure as right
 anchors: setup ## Run the tests against public reference data (TRIALOPS_ANCHORS)
 	@$(BIN)/python -m pytest tests/anchors -rs
 
-bench: setup ## Measure what docs/performance.md and docs/validation state (half an hour on a quiet machine)
-	@$(BIN)/python benchmarks/local_run.py --subjects $(SUBJECTS) --repeats 3
-	@$(BIN)/python benchmarks/search.py --repeats 3
-	@$(BIN)/python benchmarks/synthesize.py --subjects 1000 10000
-	@for name in xport fhir_intake fhir_to_omop quality deidentify_text external_data data_pipeline; do \
-	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
+bench: setup ## Measure what docs/performance.md and docs/validation state (an hour on a quiet machine)
+	@$(BIN)/python -m benchmarks.local_run --subjects $(SUBJECTS) --repeats 3
+	@$(BIN)/python -m benchmarks.synthesize --subjects 1000 10000
+	@for name in xport fhir_intake fhir_to_omop quality deidentify_text external_data data_pipeline \
+	  features point_in_time online_lookup materialize search fairness drift serving router; do \
+	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 docs: setup ## Generate the reference pages from the catalogue, the command line and the settings
 	@$(BIN)/python -m pipelines.reference docs/reference
