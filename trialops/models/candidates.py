@@ -6,7 +6,9 @@ Every fit is a function of data, parameters and seed only: one thread, fixed row
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from trialops.models.split import Folds
 
 KINDS = ("logistic", "lightgbm")
+BINNING = ("max_bin", "min_data_in_bin")  # parameters of the bins that a candidate may carry
 BASELINE_PARAMS: Mapping[str, float] = {"C": 1.0, "l1_ratio": 0.0}
 
 
@@ -185,6 +188,7 @@ def cross_validate(
     rounds: Rounds,
     seed: int,
     cuts: Sequence[tuple[int, float]] = (),
+    bins: Bins | None = None,
 ) -> Score:
     """Score a candidate by site-grouped cross-validation.
 
@@ -199,6 +203,7 @@ def cross_validate(
         rounds: Limits on boosting rounds.
         seed: Seed of the fits.
         cuts: (boosting round, loss): the fit is given up when its mean loss at that round is higher.
+        bins: Bins of this matrix and these folds, used again by every trial; None makes them.
 
     Returns:
         The score, with the out-of-fold predictions.
@@ -212,42 +217,95 @@ def cross_validate(
             out[part] = predict_logistic(fit_logistic(x[rest], y[rest], candidate.params, seed), x[part])
         return Score(log_loss(y, out), fold_auroc(y, out, folds), 0, out)
 
-    import lightgbm
-
-    watch = _Watch(dict(cuts))
-    result = lightgbm.cv(
-        lightgbm_params(candidate.params, seed),
-        lightgbm.Dataset(x, label=y, free_raw_data=False),
-        num_boost_round=rounds.most,
-        folds=parts,
-        callbacks=[lightgbm.early_stopping(rounds.patience, verbose=False), watch],
-        return_cvbooster=True,
+    boosted = _boost(candidate, (bins or Bins()).of(x, y, parts, candidate.params, seed), rounds, seed, cuts)
+    for (_, part), booster in zip(parts, boosted.boosters, strict=True):
+        out[part] = booster.predict(x[part], num_iteration=boosted.chosen, num_threads=1)
+    return Score(
+        log_loss(y, out), fold_auroc(y, out, folds), boosted.chosen, out, tuple(boosted.curve), boosted.stopped
     )
-    boosters = result["cvbooster"]
-    chosen = max(int(boosters.best_iteration), 1)
-    for (_, part), booster in zip(parts, boosters.boosters, strict=True):
-        out[part] = booster.predict(x[part], num_iteration=chosen, num_threads=1)
-    return Score(log_loss(y, out), fold_auroc(y, out, folds), chosen, out, tuple(watch.curve), watch.stopped)
 
 
-class _Watch:
-    """LightGBM callback: keeps the learning curve, and gives a fit up at a rung where it is too far behind."""
+@dataclass(frozen=True)
+class _Boosted:
+    """Boosters of the folds, the rounds chosen for them, their learning curve and the round of giving up (or 0)."""
 
-    order = 20  # before early stopping, which would end the round without a word to later callbacks
+    boosters: Sequence[Any]
+    chosen: int
+    curve: Sequence[float]
+    stopped: int
 
-    def __init__(self, cuts: Mapping[int, float]) -> None:
-        self.curve: list[float] = []
-        self.stopped = 0
-        self._cuts = cuts
 
-    def __call__(self, env: Any) -> None:
+def _boost(
+    candidate: Candidate,
+    data: Sequence[tuple[Any, Any]],
+    rounds: Rounds,
+    seed: int,
+    cuts: Sequence[tuple[int, float]],
+) -> _Boosted:
+    """Boost all folds round by round, as `lightgbm.cv` does; that one would bin and split the data for every call."""
+    import lightgbm
+    import numpy as np
+
+    boosters = []
+    for fitted, left_out in data:
+        boosters.append(lightgbm.Booster(lightgbm_params(candidate.params, seed), fitted))
+        boosters[-1].add_valid(left_out, "valid")
+    limits, curve = dict(cuts), []
+    best, chosen = float("inf"), 1
+    for done in range(1, rounds.most + 1):
+        for booster in boosters:
+            booster.update()
+        curve.append(float(np.mean([booster.eval_valid()[0][2] for booster in boosters])))
+        if curve[-1] > limits.get(done, float("inf")):
+            return _Boosted(boosters, done, curve, done)
+        if curve[-1] < best:
+            best, chosen = curve[-1], done
+        elif done - chosen >= rounds.patience:
+            break
+    return _Boosted(boosters, chosen, curve, 0)
+
+
+class Bins:
+    """The folds of one training set in LightGBM's bins, made once for all trials of a thread.
+
+    A set in bins serves any parameters but those of the bins themselves. Each thread has its own: LightGBM does not
+    say that two boosters may share one. A copy for another process starts empty.
+    """
+
+    def __init__(self) -> None:
+        self._made = threading.local()
+
+    def __reduce__(self) -> tuple[type[Bins], tuple[()]]:
+        return Bins, ()
+
+    def of(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        parts: Sequence[tuple[np.ndarray, np.ndarray]],
+        params: Mapping[str, float | int],
+        seed: int,
+    ) -> Sequence[tuple[Any, Any]]:
+        """What each fold fits on and is left out of it, as LightGBM data sets; always called with the same data."""
         import lightgbm
 
-        self.curve.append(float(env.evaluation_result_list[0][2]))
-        done = len(self.curve)
-        if self.curve[-1] > self._cuts.get(done, float("inf")):
-            self.stopped = done
-            raise lightgbm.callback.EarlyStopException(done - 1, env.evaluation_result_list)
+        own = lightgbm_params({name: params[name] for name in BINNING if name in params}, seed)
+        made = self._made.__dict__.setdefault("sets", {})
+        key = tuple(sorted(own.items()))
+        if key not in made:
+            whole = lightgbm.Dataset(x, label=y, params=own).construct()
+            made[key] = [(whole.subset(rest).construct(), whole.subset(part).construct()) for rest, part in parts]
+        return list(made[key])
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Linear algebra in one thread: on small matrices more only wait for each other, and sums keep their order."""
+    import sklearn.linear_model  # noqa: F401 -- loads every library that is to be limited
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"):
+        yield
 
 
 def fold_auroc(y: np.ndarray, p: np.ndarray, folds: Folds) -> float:

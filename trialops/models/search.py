@@ -30,6 +30,7 @@ from trialops.models.candidates import (
     cross_validate,
     fit_lightgbm,
     fit_logistic,
+    one_thread,
     usable_features,
 )
 from trialops.models.design_matrix import inputs, labels, values
@@ -119,6 +120,7 @@ class SearchResult:
         return plain(found)
 
 
+@one_thread()
 def search(
     train: Any,
     task: Task,
@@ -190,7 +192,7 @@ def search(
     outcomes, candidates = course.outcomes(), course.candidates
     best = min((o for o in outcomes if not o.stopped), key=lambda o: (o.log_loss, o.number))
     winner = candidates[best.number]
-    score = cross_validate(winner, x, y, folds, loaded.rounds, seed)
+    score = cross_validate(winner, x, y, folds, loaded.rounds, seed, bins=problem.bins)
     reference = {
         **(training or {}),
         "rows": len(y),

@@ -10,12 +10,12 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trialops.errors import TrialOpsError
-from trialops.models.candidates import Rounds, cross_validate
+from trialops.models.candidates import Bins, Rounds, cross_validate, one_thread
 from trialops.models.search_course import Course, Outcome, Trial
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Problem:
         rounds: Limits on boosting rounds.
         seed: Seed of every fit.
         rungs: Boosting rounds that every learning curve must show.
+        bins: The matrix in LightGBM's bins, by thread.
     """
 
     x: np.ndarray
@@ -58,12 +59,13 @@ class Problem:
     rounds: Rounds
     seed: int
     rungs: tuple[int, ...] = ()
+    bins: Bins = field(default_factory=Bins, compare=False)
 
 
 def run_trial(trial: Trial, problem: Problem) -> Outcome:
     """Score one configuration."""
     p = problem
-    score = cross_validate(trial.candidate, p.x, p.y, p.folds, p.rounds, p.seed, trial.cuts)
+    score = cross_validate(trial.candidate, p.x, p.y, p.folds, p.rounds, p.seed, trial.cuts, p.bins)
     curve = _thinned(score.curve, (*p.rungs, score.rounds))
     return Outcome(trial.candidate.number, score.log_loss, score.auroc, score.rounds, score.stopped, curve)
 
@@ -166,7 +168,8 @@ def run_ray(problem: Problem, course: Course, storage: Path, *, workers: int, ad
 
 
 def _ray_trial(config: dict[str, Any], problem: Problem) -> dict[str, str | float]:
-    outcome = run_trial(Trial.loads(config["trial"]), problem)
+    with one_thread():
+        outcome = run_trial(Trial.loads(config["trial"]), problem)
     return {"outcome": outcome.dumps(), "log_loss": outcome.log_loss}
 
 

@@ -142,7 +142,6 @@ class Course:
     ) -> None:
         self.total, self.kept = trials, 0
         self._seed, self._space, self._progress = seed, space, progress
-        self._queue = space.queue(trials)
         self._ledger = Ledger(records) if isinstance(records, Path) else records
         self._found = self._ledger.read()
         self.kept = len([number for number in self._found if number < trials])
@@ -180,7 +179,8 @@ class Course:
             drawn = self._generation()
             cuts = tuple(self._cuts())
             self.candidates += drawn
-            missing = (candidate for candidate in drawn if candidate.number not in self._found)
+            # the long fits first, so that nobody waits for one that began last
+            missing = sorted((c for c in drawn if c.number not in self._found), key=lambda c: c.kind != "lightgbm")
             self._ready += [Trial(c, cuts if c.kind == "lightgbm" else ()) for c in missing]
 
     def _generation(self) -> list[Candidate]:
@@ -189,7 +189,8 @@ class Course:
         if start == 0 or self._space.plan.sampler == "sobol":
             # drawn whole, so that the declared first configurations and the sequence do not start again
             return self._space.draw(self.total, self._seed)[start : start + size]
-        kinds = self._queue[start : start + size]
+        leader = min(self.candidates, key=lambda c: (self._found[c.number].log_loss, c.number)).kind
+        kinds = self._space.queue(size, leader)
         learnt = {}
         for kind in sorted(set(kinds)):
             past = [(c, self._found[c.number].log_loss) for c in self.candidates if c.kind == kind]

@@ -35,6 +35,7 @@ class Plan:
     Attributes:
         generation: Configurations drawn together; a generation starts when the one before is complete.
         sampler: "tpe": later generations learn from earlier ones; "sobol": they do not.
+        trailing: What is left of a family's share in a generation while the other one holds the lowest loss.
         rungs: Boosting rounds at which a fit may be given up.
         keep: Share of the earlier generations' fits that a fit must be among at a rung to go on.
         ray_from_seconds: In-process seconds still to go from which starting Ray is worth its cost.
@@ -42,6 +43,7 @@ class Plan:
 
     generation: int
     sampler: str
+    trailing: float
     rungs: tuple[int, ...]
     keep: float
     ray_from_seconds: float
@@ -65,10 +67,15 @@ class Space:
     digest: str
     sections: dict[str, Reader]
 
-    def queue(self, trials: int) -> list[str]:
-        """Family of each numbered configuration: alternating, so that a search cut short has tried both."""
-        total = sum(self.shares.values()) or 1.0
-        counts = {"logistic": round(trials * self.shares["logistic"] / total)}
+    def queue(self, trials: int, leader: str | None = None) -> list[str]:
+        """Family of each numbered configuration: alternating, so that a search cut short has tried both.
+
+        Args:
+            trials: Number of configurations.
+            leader: Family with the lowest loss so far: the other one's share shrinks, but not to nothing.
+        """
+        shares = {k: v * (1.0 if leader in (None, k) else self.plan.trailing) for k, v in self.shares.items()}
+        counts = {"logistic": round(trials * shares["logistic"] / (sum(shares.values()) or 1.0))}
         if trials > 1 and all(self.shares[kind] > 0 for kind in KINDS):
             counts["logistic"] = min(max(counts["logistic"], 1), trials - 1)
         counts["lightgbm"] = trials - counts["logistic"]
@@ -92,7 +99,7 @@ class Space:
         with _quiet():
             sampler = optuna.samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
             study = optuna.create_study(sampler=sampler)
-            points = [dict(self.sections[kind].get("first", dict))]
+            points = [{**self.sections[kind].get("first", dict), **self._fixed(kind)}]
             # the sampler learns the space from its first finished trial, which it draws at random: not counted
             for _ in range(count):
                 trial = study.ask(ranges)
@@ -120,7 +127,7 @@ class Space:
             sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=1, constant_liar=True)
             study = optuna.create_study(sampler=sampler)
             for candidate, loss in past:
-                inside = {name: self._encoded(kind, name, value) for name, value in candidate.params.items()}
+                inside = {name: self._encoded(kind, name, candidate.params[name]) for name in ranges}
                 study.add_trial(optuna.trial.create_trial(params=inside, distributions=ranges, value=loss))
             return [self._decoded(kind, study.ask(ranges).params) for _ in range(count)]
 
@@ -142,6 +149,10 @@ class Space:
             ranges[name] = distribution(low, high, log=bool(entry.content.get("log", False)))
         return ranges
 
+    def _fixed(self, kind: str) -> Params:
+        """What every configuration of a family has."""
+        return dict(self.sections[kind].content.get("fixed", {}))
+
     def _choices(self, kind: str, name: str) -> list[Any] | None:
         found = self.sections[kind].content[name].get("choices")
         return None if found is None else list(found)
@@ -151,7 +162,7 @@ class Space:
         for name, value in params.items():
             choices = self._choices(kind, name)
             found[name] = value if choices is None else choices[int(value)]
-        return found
+        return {**found, **self._fixed(kind)}
 
     def _encoded(self, kind: str, name: str, value: float | int) -> float | int:
         choices = self._choices(kind, name)
@@ -177,6 +188,7 @@ def load_space(path: Path = SPACE) -> Space:
         plan=Plan(
             generation=plan.whole("generation", 1, 100_000),
             sampler=plan.choice("sampler", SAMPLERS),
+            trailing=plan.number("trailing", 0.0, 1.0),
             rungs=rungs,
             keep=plan.number("keep", 0.01, 1.0),
             ray_from_seconds=plan.number("ray_from_seconds", 0.0, 1e9),
