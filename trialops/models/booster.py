@@ -11,8 +11,10 @@ import ctypes
 import functools
 import importlib.util
 import re
+import struct
 import threading
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,8 +91,11 @@ class TextBooster:
         self._handle = handle
 
     def _call(self, name: str, *arguments: Any) -> None:
+        self._check(-1 if self._native is None else getattr(self._native, name)(*arguments))
+
+    def _check(self, code: int) -> None:
         library = self._native
-        if library is None or getattr(library, name)(*arguments) != 0:
+        if code != 0:
             detail = library.LGBM_GetLastError().decode(errors="replace") if library else "not loaded"
             raise TrialOpsError(
                 f"LightGBM refused the model: {detail}",
@@ -107,6 +112,14 @@ class TextBooster:
         if 0 < len(x) <= _FEW and (one := self._one_row(x.shape[1])) is not None:
             return one(x)
         return self._predict(x, _PREDICT_PROBABILITY, 1).ravel()
+
+    def predict_row(self, row: Sequence[float]) -> float:
+        """Probability of one row of p values, NaN where missing, as :meth:`predict` gives it."""
+        if (one := self._one_row(len(row))) is not None:
+            return one.predict(row)
+        import numpy as np
+
+        return float(self.predict(np.array([row], dtype=np.float64))[0])
 
     def contributions(self, x: np.ndarray) -> np.ndarray:
         """SHAP values of shape (n, p + 1) for a float64 matrix of shape (n, p); the base value comes last."""
@@ -145,6 +158,8 @@ class TextBooster:
 
         LightGBM reads the parameters of a prediction on every call; prepared once, a row costs a third.
         """
+        if self._native is None:
+            return None
         if self._single is None:
             features = ctypes.c_int()
             self._call("LGBM_BoosterGetNumFeature", self._handle, ctypes.byref(features))
@@ -160,7 +175,7 @@ class TextBooster:
                 _ONE_THREAD,
                 ctypes.byref(handle),
             )
-            self._single = _OneRow(self, handle, features.value)
+            self._single = _OneRow(self, self._native, handle, features.value)
         return self._single if self._single.width == width else None
 
     def __del__(self) -> None:
@@ -178,28 +193,26 @@ _FEW = 16
 class _OneRow:
     """Predicts row by row into a buffer of its own; a lock keeps two threads from sharing it."""
 
-    def __init__(self, booster: TextBooster, handle: ctypes.c_void_p, width: int) -> None:
-        import numpy as np
-
+    def __init__(self, booster: TextBooster, library: ctypes.CDLL, handle: ctypes.c_void_p, width: int) -> None:
         self.handle, self.width = handle, width
-        self._call = weakref.WeakMethod(booster._call)
+        self._check = weakref.WeakMethod(booster._check)
         self._lock = threading.Lock()
-        self._row, self._out, length = np.empty(width), np.empty(1), ctypes.c_int64()
-        self._arguments = (
-            handle,
-            self._row.ctypes.data_as(ctypes.c_void_p),
-            ctypes.byref(length),
-            self._out.ctypes.data_as(ctypes.POINTER(ctypes.c_double)),
-        )
+        self._row, self._out, self._length = (ctypes.c_double * width)(), ctypes.c_double(), ctypes.c_int64()
+        self._pack = struct.Struct(f"={width}d").pack_into
+        # Called with the interpreter's lock held: to give it away and get it back takes longer than the trees do.
+        prototype = ctypes.PYFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 4)
+        self._function = prototype(("LGBM_BoosterPredictForMatSingleRowFast", library))
+        buffers = (self._row, self._length, self._out)
+        self._arguments = (handle, *(ctypes.c_void_p(ctypes.addressof(buffer)) for buffer in buffers))
+
+    def predict(self, row: Sequence[float]) -> float:
+        with self._lock:
+            self._pack(self._row, 0, *row)
+            if self._function(*self._arguments) != 0 and (check := self._check()) is not None:
+                check(-1)
+            return self._out.value
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         import numpy as np
 
-        call, out = self._call(), np.empty(len(x))
-        with self._lock:
-            for number, row in enumerate(x):
-                self._row[:] = row
-                if call is not None:
-                    call("LGBM_BoosterPredictForMatSingleRowFast", *self._arguments)
-                out[number] = self._out[0]
-        return out
+        return np.array([self.predict(row) for row in x.tolist()])

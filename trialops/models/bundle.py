@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -92,6 +92,21 @@ class Bundle:
         # exp of a negative number only, so neither tail overflows
         tail = np.exp(-np.abs(linear))
         return np.where(linear >= 0, 1 / (1 + tail), tail / (1 + tail))
+
+    def predict_row(self, row: Sequence[float]) -> float:
+        """Predicted probability of one row, as :meth:`predict` gives it.
+
+        Args:
+            row: p finite values or NaN, in the order of `features`; NaN means missing.
+
+        Raises:
+            TrialOpsError: There is not one value per feature.
+        """
+        if self.kind == "lightgbm" and len(row) == len(self.features):
+            return self._trees.predict_row(row)
+        import numpy as np
+
+        return float(self.predict(np.array([row], dtype=np.float64))[0])
 
     def contributions(self, x: np.ndarray) -> np.ndarray:
         """What each feature adds to the log-odds of each row, exactly.

@@ -21,6 +21,7 @@ the next below.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -62,6 +63,14 @@ class IntervalTable:
         return (
             low[low_from.searchsorted(scores, side="right")],
             high[high_to.searchsorted(scores, side="left")],
+        )
+
+    def bound(self, score: float) -> tuple[float, float]:
+        """p0 and p1 of one score, as :meth:`bounds` gives them."""
+        below, above = bisect_right(self.low_from, score), bisect_left(self.high_to, score)
+        return (
+            self.low[below - 1] if below else 0.0,
+            self.high[above] if above < len(self.high) else 1.0,
         )
 
     @cached_property

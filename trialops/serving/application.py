@@ -6,20 +6,22 @@ than the prediction itself.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import struct
 import sys
 import time
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
 from trialops.serving import openapi, protocol, rest
-from trialops.serving.line_writer import LineWriter
+from trialops.serving.line_writer import LineWriter, utc_text
 from trialops.serving.metrics import CONTENT_TYPE, Metrics
 from trialops.serving.online_features import OnlineFeatures
+from trialops.serving.ordinary import OrdinaryRequests
 from trialops.serving.prediction_log import ARMS, PredictionLog
 from trialops.serving.predictor import Prediction, Predictor
 from trialops.serving.refusals import BadRequest, Refusal
@@ -69,7 +71,7 @@ class Application:
         self.features = list(bundle.features)
         self.metrics = Metrics(name, version, bundle.digest)
         self.predictor = Predictor(bundle, self.metrics, online=online, log=predictions, arm=arm)
-        self._writer = rest.Writer(name, version, bundle.digest, (*self.features, "base"))
+        self.writer = rest.Writer(name, version, bundle.digest, (*self.features, "base"))
         self._requests = RequestLog(log, name, version, bundle.digest) if log is not None else None
         self.code_version = code_version()
         policy = {} if online is None else {"input_policy_digest": online.policy.digest}
@@ -81,6 +83,8 @@ class Application:
         model = f"/v2/models/{name}"
         self._prefixes = (model, f"{model}/versions/{version}")
         self._infer_paths = frozenset(f"{prefix}/infer" for prefix in self._prefixes)
+        self.infer_urls = frozenset(path.encode() for path in self._infer_paths if path.isascii())
+        self.ordinary = OrdinaryRequests.of(self)
 
     def warm_up(self) -> None:
         """Predict and look up once, so that the first caller does not pay for it; ready afterwards.
@@ -158,7 +162,7 @@ class Application:
                 request_id = logged_id(request)
                 prediction = await self.predictor.answer(request, request_id, arm_of(given.get(ARM_HEADER, b"")))
                 status = 200
-                answer, json_length = self._writer.write(request, prediction)
+                answer, json_length = self.writer.write(request, prediction)
                 if json_length is not None:
                     kind = rest.OCTETS
                     headers.append((rest.SPLIT_HEADER, b"%d" % json_length))
@@ -180,10 +184,22 @@ class Application:
         finally:
             self.metrics.in_flight -= 1
 
+    @staticmethod
+    def log_id(identity: str) -> str:
+        """The id for the logs of a request that brought one."""
+        return uuid_or_fresh(identity)
+
     def failed(self, request_id: str, error: Exception) -> None:
         """Tell the operator the type of an error; the caller gets a plain answer, and nobody a value."""
         self.metrics.refused("internal")
         print(f"request {request_id} failed: {type(error).__name__}", file=sys.stderr, flush=True)
+
+    def done_row(self, at: float, request_id: str, started: float, probability: float) -> None:
+        """As `done`, for an answer of one row; its line in the log is made at once."""
+        seconds = time.perf_counter() - started
+        self.metrics.observe(200, seconds, [probability])
+        if self._requests is not None:
+            self._requests.put_row(at, request_id, seconds, probability)
 
     def done(self, request_id: str, status: int, started: float, prediction: Prediction | None) -> None:
         """Count an answered request and log it."""
@@ -195,6 +211,7 @@ class Application:
 
 
 _NONE = np.empty(0)
+_DOUBLE = struct.Struct("<d").pack  # as protocol.prediction_digest
 FAILED = "the model could not answer this request"
 
 
@@ -214,24 +231,33 @@ class RequestLog:
         self._model = json.dumps(named)[1:-1]
         self.writer = LineWriter(self._write, "request log", every=0.05)
 
-    def _write(self, items: Sequence[tuple[float, str, int, float, Any]]) -> None:
-        self._target.write("".join(self._line(*item) for item in items))
+    def put_row(self, at: float, request_id: str, seconds: float, probability: float) -> None:
+        """Add the answer to a request of one row; see `PredictionLog.put_row` for why its line is made here."""
+        digest = hashlib.sha256(_DOUBLE(probability)).hexdigest()
+        self.writer.put(self._line(at, request_id, 200, seconds, 1, f'"{digest}"'))
+
+    def _write(self, items: Sequence[str | tuple[float, str, int, float, Any]]) -> None:
+        self._target.write("".join(item if isinstance(item, str) else self._made(*item) for item in items))
         self._target.flush()
 
-    def _line(self, at: float, request_id: str, status: int, seconds: float, probability: Any) -> str:
+    def _made(self, at: float, request_id: str, status: int, seconds: float, probability: Any) -> str:
         digest = f'"{protocol.prediction_digest(probability)}"' if len(probability) else "null"
+        return self._line(at, request_id, status, seconds, len(probability), digest)
+
+    def _line(self, at: float, request_id: str, status: int, seconds: float, n: int, digest: str) -> str:
         return (
-            f'{{"at": "{datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")}", '
-            f'"request_id": "{request_id}", {self._model}, "n": {len(probability)}, '
+            f'{{"at": "{utc_text(at)}", "request_id": "{request_id}", {self._model}, "n": {n}, '
             f'"latency_ms": {seconds * 1000:.3f}, "status": {status}, "prediction_digest": {digest}}}\n'
         )
 
 
 def logged_id(request: protocol.Request) -> str:
     """The id for the logs: the caller's where it is a UUID, else a fresh one; a caller's own may be a subject's."""
-    text = request.id
-    if not request.given:
-        return text
+    return uuid_or_fresh(request.id) if request.given else request.id
+
+
+def uuid_or_fresh(text: str) -> str:
+    """The text where it is a UUID, else a fresh one."""
     try:
         if len(text) == 36 and str(uuid.UUID(text)) == text.lower():
             return text

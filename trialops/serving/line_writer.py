@@ -12,10 +12,23 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 PATIENCE = 2.0
 """Seconds a request waits for room before it is refused."""
+
+
+@lru_cache(maxsize=8)
+def _second(at: int) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def utc_text(at: float) -> str:
+    """Seconds since 1970 as ISO 8601 in UTC, with milliseconds."""
+    second = int(at)
+    return f"{_second(second)}.{int((at - second) * 1000):03d}+00:00"
 
 
 class LineWriter:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from math import isfinite, isinf, isnan
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -148,6 +150,10 @@ class OnlineFeatures(Inputs):
         super().__init__(reader.spec, features, policy)
         self.reader = reader
 
+    def one_row(self) -> OneRow:
+        """The same for ordinary rows, one at a time."""
+        return OneRow(self.reader, self)
+
     def rows(self, subjects: Sequence[str], days: NDArray[np.int64] | None) -> Rows:
         """Inputs of some subjects.
 
@@ -160,6 +166,48 @@ class OnlineFeatures(Inputs):
         """
         found = self.reader.read(subjects)
         return self.judge(found.values, found.event_us, days)
+
+
+class OneRow:
+    """The input of one subject at its newest day, in plain numbers; an array of one row takes longer to handle.
+
+    Args:
+        reader: The online store.
+        inputs: What the rows are judged by.
+    """
+
+    def __init__(self, reader: OnlineReader, inputs: Inputs) -> None:
+        self.reader = reader
+        self._pick, self._aged = inputs._plan.one_row()
+        self._least_us, self._most_missing = inputs._least_us.tolist(), inputs._most_missing
+        # Subjects share event days, so what follows from the days alone is seldom worked out.
+        self._ordinal = lru_cache(maxsize=4096)(self._ordinal_of)
+
+    def _ordinal_of(self, event_us: tuple[int, ...]) -> int | None:
+        if min(event_us) == NEVER:
+            return None
+        asked = (max(event_us) - day_start_us(0)) // DAY_US
+        start = day_start_us(asked)
+        fresh = all(start - at <= most for at, most in zip(event_us, self._least_us, strict=True))
+        return asked if fresh else None
+
+    def judge(self, values: tuple[float, ...], event_us: tuple[int, ...]) -> tuple[list[float], int] | None:
+        """The model's input and the study day, or None where `Inputs.judge` has to say what is wrong with the row.
+
+        Args:
+            values: Stored values, over all columns of the service.
+            event_us: Of each view, microseconds since 1970; -1 where there never was a value.
+        """
+        asked = self._ordinal(event_us)
+        if asked is None:
+            return None
+        x = list(self._pick(values))
+        for place in self._aged:
+            day = x[place]
+            x[place] = asked - (day - (day > 0))
+        if not isfinite(sum(x)) and (any(map(isinf, x)) or sum(map(isnan, x)) > self._most_missing):
+            return None
+        return x, asked + (asked >= 0)
 
 
 def _limits(days: Sequence[int | None]) -> NDArray[np.int64]:

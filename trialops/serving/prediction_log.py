@@ -12,14 +12,13 @@ import os
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from trialops.errors import TrialOpsError
-from trialops.serving.line_writer import LineWriter
+from trialops.serving.line_writer import LineWriter, utc_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,7 +105,7 @@ class PredictionLog:
         self._folder, self._names = Path(folder), (model, version, digest)
         self.server_id = server_id or uuid.uuid4().hex[:12]
         self._segment_rows, self._segment, self._rows = segment_rows, 0, 0
-        self._encoder = msgspec.json.Encoder()
+        self._encode = msgspec.json.Encoder().encode
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._file = self._open(0)
@@ -122,6 +121,26 @@ class PredictionLog:
         """Add the predictions of a request."""
         self.writer.put(predicted, len(predicted.x))
 
+    def put_row(
+        self,
+        at: str,
+        request_id: str,
+        arm: str,
+        subject: str,
+        day: int,
+        x: list[float],
+        probability: float,
+        low: float,
+        high: float,
+    ) -> None:
+        """Add the prediction of one row of status "ok".
+
+        Its line is made here and not by the thread that writes: a thread that computes makes the others wait.
+        """
+        model, version, digest = self._names
+        line = Line(at, request_id, subject, "", day, model, version, digest, arm, probability, low, high, x, "ok")
+        self.writer.put(self._encode(line))
+
     def close(self) -> bool:
         """Write what is left; False when it could not be."""
         written = self.writer.close()
@@ -132,14 +151,19 @@ class PredictionLog:
         path = self._folder / f"{self.server_id}-{segment:06d}.jsonl"
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
 
-    def _write(self, items: Sequence[Predicted]) -> None:
+    def _write(self, items: Sequence[Predicted | bytes]) -> None:
         if self._rows >= self._segment_rows:
             full, self._file = self._file, self._open(self._segment + 1)
             self._segment, self._rows = self._segment + 1, 0
             os.fsync(full)
             os.close(full)
-        lines = [line for item in items for line in self._lines(item)]
-        data = b"\n".join(map(self._encoder.encode, lines)) + b"\n"
+        lines: list[bytes] = []
+        for item in items:
+            if isinstance(item, bytes):
+                lines.append(item)
+            else:
+                lines += map(self._encode, self._lines(item))
+        data = b"\n".join(lines) + b"\n"
         end = os.fstat(self._file).st_size
         done = 0
         try:
@@ -152,7 +176,7 @@ class PredictionLog:
 
     def _lines(self, item: Predicted) -> list[Line]:
         model, version, digest = self._names
-        at = datetime.fromtimestamp(item.at, UTC).isoformat(timespec="milliseconds")
+        at = utc_text(item.at)
         n = len(item.x)
         subjects = item.subjects or [""] * n
         days = [None] * n if item.days is None else item.days.tolist()

@@ -79,12 +79,12 @@ class Predictor:
         arm: str = "",
     ) -> None:
         self.bundle, self.online, self.log = bundle, online, log
-        self._metrics, self._arm = metrics, arm
+        self._metrics, self.arm = metrics, arm
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="predict")
         self._lookups = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lookup")
         self._gathering: _Others | None = None
         self._alone = self._turn = 0
-        self._slow = False
+        self.slow = False
 
     def warm_up(self) -> None:
         """Predict one row and one batch, look one subject up, so that the first caller does not pay for it.
@@ -141,7 +141,7 @@ class Predictor:
         bounds = self.bundle.interval.bounds(p) if self.bundle.interval is not None else None
         outputs = self._outputs(request, x, p, bounds, days)
         if log is not None:
-            log.put(Predicted(time.time(), request_id, arm or self._arm, request.subjects, days, x, p, bounds, status))
+            log.put(Predicted(time.time(), request_id, arm or self.arm, request.subjects, days, x, p, bounds, status))
         warnings = {} if clean else {word: status.count(word) for word in sorted(set(status) - {OK})}
         for word, count in warnings.items():
             self._metrics.warned(word, count)
@@ -221,16 +221,16 @@ class Predictor:
     async def _run(self, requests: list[Request]) -> _Found:
         size = sum(len(request.subjects) for request in requests)
         try:
-            if size > INLINE_ROWS or self._slow:
+            if size > INLINE_ROWS or self.slow:
                 loop = asyncio.get_running_loop()
                 rows, p, seconds = await loop.run_in_executor(self._lookups, self._look_up, requests)
             else:
                 rows, p, seconds = self._look_up(requests)
         except TrialOpsError:
-            self._slow = True
+            self.slow = True
             raise Unavailable("the online store cannot be read now") from None
         self._metrics.looked_up(seconds)
-        self._slow = seconds > (SLOW_SECONDS if size <= INLINE_ROWS else 1.0)
+        self.slow = seconds > (SLOW_SECONDS if size <= INLINE_ROWS else 1.0)
         return rows, p
 
     def _look_up(self, requests: list[Request]) -> tuple[Rows, NDArray[np.float64], float]:

@@ -34,7 +34,7 @@ SUBJECT, DAY = "subject_id", "study_day"
 OUTPUT, LOW, HIGH, CONTRIBUTIONS = "probability", "low", "high", "contributions"
 DATATYPE, BYTES, INT64 = "FP64", "BYTES", "INT64"
 _NUMBERS = frozenset((float, int, type(None)))  # bool is an int to isinstance, not to type()
-_LONGEST_SUBJECT = 256
+LONGEST_SUBJECT = 256
 _FARTHEST_DAY = 100_000
 
 
@@ -76,8 +76,16 @@ class Request:
 
 def fresh_id() -> str:
     """A random UUID (RFC 9562, version 4)."""
-    text = f"{int.from_bytes(os.urandom(16)) & ~(0xF << 76) & ~(0x3 << 62) | 4 << 76 | 2 << 62:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    if not _random:
+        data = os.urandom(16 * 256).hex()  # one call of the system for many
+        _random.extend(data[start : start + 32] for start in range(0, len(data), 32))
+    text = _random.pop()
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:]}"
+
+
+_random: list[str] = []
+os.register_at_fork(after_in_child=_random.clear)
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 def decode(
@@ -284,8 +292,8 @@ def _subjects(
     data = _flat(by_name[SUBJECT], shape, where, "strings")
     if not all(type(value) is str for value in data):
         raise BadRequest(f'{where}: "data" holds something other than strings')
-    if max(map(len, data)) > _LONGEST_SUBJECT:
-        raise BadRequest(f"{where}: a subject id has more than {_LONGEST_SUBJECT} characters")
+    if max(map(len, data)) > LONGEST_SUBJECT:
+        raise BadRequest(f"{where}: a subject id has more than {LONGEST_SUBJECT} characters")
     if DAY not in by_name:
         return tuple(data), None
     where = f'tensor "{DAY}"'

@@ -120,6 +120,19 @@ class Writer:
         self._columns = b',"parameters":{"columns":%b' % encode(",".join(columns))
         self._encode = msgspec.json.Encoder().encode
 
+    def template(self, tensors: Mapping[str, str]) -> bytes:
+        """The body of an answer of one row without warnings, for `%`: the id, then the value of each tensor, in JSON.
+
+        Args:
+            tensors: Name and datatype of each, in the order in which they are returned.
+        """
+        made = [
+            b'{"name":"%b","datatype":"%b","shape":[1],"data":[%%b]}' % (name.encode(), datatype.encode())
+            for name, datatype in tensors.items()
+        ]
+        head, parameters = (part.replace(b"%", b"%%") for part in (self._head, self._parameters))
+        return b'%b%%b%b},"outputs":[%b]}' % (head, parameters, b",".join(made))
+
     def write(self, request: Request, prediction: Prediction) -> tuple[bytes, int | None]:
         """The body, and the length of its JSON part where tensors follow it in binary."""
         as_binary = dict(request.outputs or ())

@@ -148,14 +148,18 @@ def _tell(port_file: Path, port: int) -> None:
 def _quiet_server(app: Application, grace: float) -> uvicorn.Server:
     import uvicorn
 
+    from trialops.serving.ordinary_http import ordinary_protocol
+
     class Server(uvicorn.Server):
         @contextlib.contextmanager
         def capture_signals(self):  # type: ignore[no-untyped-def]
             # uvicorn's own handlers would re-raise the signal at the end, and a clean stop must exit with 0.
             yield
 
+    ordinary = getattr(app, "ordinary", None)  # the router is served from here too, and has none
     config = uvicorn.Config(
         app,
+        http="auto" if ordinary is None else ordinary_protocol(app, ordinary),
         lifespan="off",
         access_log=False,  # an address or a header may identify a person; the request log is ours
         log_level="warning",

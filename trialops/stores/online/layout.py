@@ -53,18 +53,24 @@ def entity_keys(entities: Sequence[Entity], join_keys: Sequence[str]) -> list[by
         entities: Values of the join keys, all STRING: text for one join key, else a tuple in the order of `join_keys`.
         join_keys: Their names; Feast sorts by them.
     """
-    names = sorted(join_keys)
-    encoded = [name.encode() for name in names]
-    prefix = struct.pack("<I", len(names)) + b"".join(struct.pack("<II", _STRING, len(n)) + n for n in encoded)
-    head = struct.Struct("<II").pack
-    if len(names) == 1:
+    prefix, head = _key_prefix(tuple(join_keys)), _LENGTH
+    if len(join_keys) == 1:
         return [prefix + head(_STRING, len(v)) + v for v in [entity.encode() for entity in entities]]  # type: ignore[union-attr]
-    order = [tuple(join_keys).index(name) for name in names]
+    order = [tuple(join_keys).index(name) for name in sorted(join_keys)]
     keys = []
     for entity in entities:
         values = [entity[place].encode() for place in order]
         keys.append(prefix + b"".join(head(_STRING, len(v)) + v for v in values))
     return keys
+
+
+_LENGTH = struct.Struct("<II").pack
+
+
+@lru_cache(maxsize=64)
+def _key_prefix(join_keys: tuple[str, ...]) -> bytes:
+    encoded = [name.encode() for name in sorted(join_keys)]
+    return struct.pack("<I", len(encoded)) + b"".join(_LENGTH(_STRING, len(n)) + n for n in encoded)
 
 
 def redis_keys(entities: Sequence[Entity], join_keys: Sequence[str], project: str) -> list[bytes]:

@@ -46,6 +46,15 @@ class OnlineReader(ABC):
             values, event_us = self._fetch(subjects)
         return judged(self.spec, values, event_us, study_day)
 
+    def each(self, subjects: Sequence[Entity]) -> list[tuple[tuple[float, ...], tuple[int, ...]]]:
+        """Values and event times of a few subjects, one after the other, in plain numbers; nothing expires.
+
+        Raises:
+            TrialOpsError: As :meth:`read`.
+        """
+        values, event_us = self._fetch(subjects)
+        return list(zip(map(tuple, values.tolist()), map(tuple, event_us.tolist()), strict=True))
+
     @abstractmethod
     def _fetch(self, subjects: Sequence[Entity]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Values [n, p] and event times [n, v] of at least one subject."""

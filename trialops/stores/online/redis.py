@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import struct
 from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -67,6 +69,76 @@ def unreachable(error: Exception) -> TrialOpsError:
     )
 
 
+class _Line:
+    """A connection of redis-py, with its socket where that can be used directly.
+
+    redis-py waits for the socket to be ready before each use, which is a system call more each time, and takes an
+    answer through several calls. On a plain socket the kernel keeps the time limit instead, and hiredis reads at once.
+    """
+
+    def __init__(self, connection: Any, seconds: float) -> None:
+        self.connection = connection
+        self._limit = struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
+        self._socket: socket.socket | None = None
+        self._reader: Any = None
+
+    def ask(self, request: bytes, answers: int) -> list[Any]:
+        """Send requests and read their answers.
+
+        Raises:
+            redis.RedisError: As redis-py does.
+        """
+        direct = self._socket
+        if direct is None or direct is not getattr(self.connection, "_sock", None):
+            self.connection.connect()
+            direct = self._direct()
+        if direct is None:
+            self.connection.send_packed_command((request,), check_health=False)
+            return [self.connection.read_response(disable_decoding=True) for _ in range(answers)]
+        import redis
+
+        found: list[Any] = []
+        read = self._reader.gets
+        try:
+            direct.sendall(request)
+            while len(found) < answers:
+                answer = read()
+                if answer is False:  # not whole yet
+                    data = direct.recv(65536)
+                    if not data:
+                        raise redis.ConnectionError("closed by the server")
+                    self._reader.feed(data)
+                elif type(answer) is list:
+                    found.append(answer)
+                else:
+                    raise redis.ResponseError("not a list")
+        except BlockingIOError:
+            raise redis.TimeoutError("no answer in time") from None
+        except OSError as error:
+            raise redis.ConnectionError(type(error).__name__) from None
+        return found
+
+    def _direct(self) -> socket.socket | None:
+        found = getattr(self.connection, "_sock", None)
+        self._socket = None
+        if type(found) is not socket.socket or str(getattr(self.connection, "protocol", "")) != "2":
+            return None
+        try:
+            import hiredis
+        except ModuleNotFoundError:
+            return None
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            found.setsockopt(socket.SOL_SOCKET, option, self._limit)
+        found.settimeout(None)
+        self._socket, self._reader = found, hiredis.Reader()
+        return found
+
+    def disconnect(self) -> None:
+        """Close it; it connects again when it is used."""
+        self._socket = None
+        self.connection.disconnect()
+
+
 class RedisReader(OnlineReader):
     """Reads over a pool of connections; a broken connection is replaced once before a read fails.
 
@@ -78,12 +150,15 @@ class RedisReader(OnlineReader):
         super().__init__(spec)
         self._pool = connection_pool(url, seconds)
         # redis-py's own pool looks at the socket and keeps statistics at each use; that is a fifth of a short read.
-        self._idle: deque[Any] = deque()
+        self._idle: deque[_Line] = deque()
         self._process = os.getpid()
         fields = [layout.redis_field(view.name, column) for view in spec.views for column in view.columns]
         fields += [layout.redis_time_field(view.name) for view in spec.views]
         self._head = b"*%d\r\n%b" % (2 + len(fields), packed(b"HMGET"))
         self._tail = packed(*fields)
+        self._width = len(spec.columns)
+        self._doubles = struct.Struct("<" + "xd" * self._width).unpack
+        self._tags = layout.DOUBLE * self._width
 
     def _request(self, subjects: Sequence[layout.Entity]) -> bytes:
         head, tail = self._head, self._tail
@@ -98,8 +173,7 @@ class RedisReader(OnlineReader):
         try:
             for last in (False, True):
                 try:
-                    connection.send_packed_command((request,), check_health=False)
-                    return [connection.read_response(disable_decoding=True) for _ in range(answers)]
+                    return connection.ask(request, answers)
                 except (redis.ConnectionError, redis.TimeoutError) as error:
                     connection.disconnect()
                     if last or isinstance(error, redis.AuthenticationError):
@@ -113,14 +187,15 @@ class RedisReader(OnlineReader):
             self._idle.append(connection)
         raise AssertionError
 
-    def _taken(self) -> Any:
+    def _taken(self) -> _Line:
         """A connection nobody else uses, connected or not; never one of the process this one was forked from."""
         if self._process != os.getpid():
             self._idle, self._process = deque(), os.getpid()
         try:
             return self._idle.pop()
         except IndexError:
-            return self._pool.make_connection()
+            connection = self._pool.make_connection()
+            return _Line(connection, connection.socket_timeout or 0.0)
 
     def _fetch(self, subjects: Sequence[layout.Entity]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         import numpy as np
@@ -128,16 +203,32 @@ class RedisReader(OnlineReader):
         width, views = len(self.spec.columns), len(self.spec.views)
         cells: list[bytes | None] = []
         moments: list[int] = []
-        decode = layout.decode_timestamp
         for start in range(0, len(subjects), _AHEAD):
             some = subjects[start : start + _AHEAD]
             for answer in self._ask(self._request(some), len(some)):
                 cells += answer[:width]
-                moments += [NEVER if cell is None else decode(cell) for cell in answer[width:]]
+                moments += map(_moment, answer[width:])
         return (
             decode_column(cells).reshape(len(subjects), width),
             np.array(moments, np.int64).reshape(len(subjects), views),
         )
+
+    def each(self, subjects: Sequence[layout.Entity]) -> list[tuple[tuple[float, ...], tuple[int, ...]]]:
+        """As in :class:`OnlineReader`."""
+        width, moment = self._width, _moment
+        return [
+            (self._numbers(answer[:width]), tuple(map(moment, answer[width:])))
+            for answer in self._ask(self._request(subjects), len(subjects))
+        ]
+
+    def _numbers(self, cells: list[bytes | None]) -> tuple[float, ...]:
+        try:
+            data = b"".join(cells)  # type: ignore[arg-type]
+        except TypeError:  # a field that is not there
+            data = b""
+        if len(data) == 9 * self._width and data[::9] == self._tags:
+            return self._doubles(data)
+        return tuple(map(layout.decode_number, cells))
 
     def ping(self) -> None:
         """Ask the server for a key that is no subject's."""
@@ -147,3 +238,8 @@ class RedisReader(OnlineReader):
         """Close the connections that are not in use."""
         while self._idle:
             self._idle.pop().disconnect()
+
+
+def _moment(cell: bytes | None) -> int:
+    """Event time of a view, in microseconds since 1970."""
+    return NEVER if cell is None else layout.decode_timestamp(cell)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import TYPE_CHECKING, overload
 
 from trialops.errors import TrialOpsError
 from trialops.features.study_time import DAY_ONE
@@ -20,6 +21,14 @@ _DAY_ONE_US = int(DAY_ONE.timestamp()) * 1_000_000
 def event_ordinals(event_us: NDArray[np.int64]) -> NDArray[np.int64]:
     """Ordinals (days after day 1) of event times; not meaningful where there is none."""
     return (event_us - _DAY_ONE_US) // DAY_US
+
+
+@overload
+def day_start_us(ordinals: int) -> int: ...
+
+
+@overload
+def day_start_us(ordinals: NDArray[np.int64]) -> NDArray[np.int64]: ...
 
 
 def day_start_us(ordinals: NDArray[np.int64] | int) -> NDArray[np.int64] | int:
@@ -95,6 +104,14 @@ class MatrixPlan:
                 name = spec.ages[name].partition(".")[2]
             columns.append(place[name])
         self._columns, self._aged = np.array(columns, np.intp), np.array(aged, np.intp)
+
+    def one_row(self) -> tuple[Callable[[Sequence[float]], tuple[float, ...]], list[int]]:
+        """For a row of plain numbers: what picks the columns in the order wanted, and places of days to make ages."""
+        columns = self._columns.tolist()
+        if len(columns) == 1:
+            only = columns[0]
+            return (lambda values: (values[only],)), self._aged.tolist()
+        return itemgetter(*columns), self._aged.tolist()
 
     def __call__(self, rows: OnlineRows, study_day: int | NDArray[np.int64]) -> NDArray[np.float64]:
         """Features in the order wanted, float64 [n, p], NaN where unknown; ages counted to the study day.
