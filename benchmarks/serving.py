@@ -2,6 +2,7 @@
 
     python -m benchmarks.serving                  # beside the bare app, with one caller and with eight
     python -m benchmarks.serving --kserve         # beside the KServe SDK with the Feast SDK too
+    python -m benchmarks.serving --parts          # what the logs, and what the short way, are worth
     python -m benchmarks.serving --soak 60        # at saturation: errors, and memory over time
 
 Starts a Redis server, writes three views of 10,000 subjects, trains a LightGBM model of 200 trees on 20 features, and
@@ -28,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -129,11 +130,60 @@ def process(command: Sequence[str], port: int, log: Path, seconds: float = 60.0)
         child.wait()
 
 
-def ours(bundle: Path, url: str, port: int, folder: Path) -> list[str]:
-    """Command of our server, everything on."""
+def ours(bundle: Path, url: str, port: int, folder: Path, *, predictions: bool = True) -> list[str]:
+    """Command of our server, everything on; or all but the prediction log."""
     command = [sys.executable, "-m", "trialops.serving.server", "--bundle", str(bundle), "--online", url]
-    command += ["--version", "3", "--port", str(port), "--request-log", str(folder / "requests.jsonl")]
-    return [*command, "--prediction-log", str(folder / "predictions")]
+    command += ["--version", "3", "--port", str(port), "--request-log", str(folder / f"requests-{port}.jsonl")]
+    return [*command, "--prediction-log", str(folder / "predictions")] if predictions else command
+
+
+def steps(bundle: Path, url: str, folder: Path, body: bytes, turns: int = 4000) -> dict[str, float]:
+    """Microseconds of each step of an ordinary request, alone in this process; without the socket and HTTP."""
+    from trialops.models.bundle import Bundle
+    from trialops.serving.application import Application
+    from trialops.serving.line_writer import utc_text
+    from trialops.serving.prediction_log import PredictionLog
+    from trialops.serving.protocol import Limits, fresh_id
+    from trialops.serving.server import open_online
+
+    model = Bundle.load(bundle)
+    online = open_online(model, url, bundle / "service.json", None)
+    log = PredictionLog(folder / "steps", model="withdrawal", version="3", digest=model.digest, capacity=10**9)
+    with (folder / "steps.jsonl").open("w") as requests:
+        app = Application(model, "withdrawal", "3", log=requests, limits=Limits(), online=online, predictions=log)
+        ordinary, row, table = app.ordinary, online.one_row(), model.interval
+        if ordinary is None or table is None:
+            raise SystemExit("no request is ordinary here")
+        subject = json.loads(body)["inputs"][0]["data"][0]
+        values, event_us = row.reader.each([subject])[0]
+        judged = row.judge(values, event_us)
+        if judged is None:
+            raise SystemExit("the subject's row is not ordinary")
+        x, day = judged
+        p = model.predict_row(x)
+        low, high = table.bound(p)
+        at, name = time.time(), fresh_id()
+        timed: dict[str, Callable[[], object]] = {
+            "decode the request": lambda: ordinary._decode(body),
+            "look up (with the wait for Redis)": lambda: row.reader.each([subject]),
+            "judge, ages, order": lambda: row.judge(values, event_us),
+            "predict": lambda: model.predict_row(x),
+            "interval": lambda: table.bound(p),
+            "request id": fresh_id,
+            "prediction log line": lambda: log.put_row(utc_text(at), name, "", subject, day, x, p, low, high),
+            "metrics and request log line": lambda: app.done_row(at, name, time.perf_counter(), p),
+        }
+        found = {}
+        for step, call in timed.items():
+            each = []
+            for _ in range(5):
+                started = time.perf_counter()
+                for _ in range(turns // 5):
+                    call()
+                each.append((time.perf_counter() - started) / (turns // 5) * 1e6)
+            found[step] = round(min(each), 2)
+        app.close()
+    return found
 
 
 # -- the client ------------------------------------------------------------------------------------------------
@@ -222,14 +272,21 @@ def load(port: int, callers: int, seconds: float, bodies: Sequence[bytes]) -> di
 
 
 def compare(
-    servers: dict[str, tuple[int, int]], callers: int, rounds: int, seconds: float, bodies: Sequence[bytes]
+    servers: dict[str, tuple[int, int, Sequence[bytes]]], callers: int, rounds: int, seconds: float
 ) -> dict[str, Any]:
-    """All servers (port, process id) in turn, several rounds; medians, and ours over each other in the same round."""
+    """All servers in turn, several rounds; medians, and ours over each other in the same round.
+
+    Args:
+        servers: Port, process id, and what is asked.
+        callers: Connections.
+        rounds: Slices of each server.
+        seconds: Of a slice.
+    """
     slices: dict[str, list[dict[str, float]]] = {name: [] for name in servers}
     for turn in range(rounds):
         order = list(servers) if turn % 2 == 0 else list(servers)[::-1]
         for name in order:
-            port, pid = servers[name]
+            port, pid, bodies = servers[name]
             before = cpu(pid)
             taken = load(port, callers, seconds, bodies)
             taken["cpu_us"] = (cpu(pid) - before) / taken["requests"] * 1e6
@@ -374,6 +431,7 @@ def main() -> int:
     parser.add_argument("--callers", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--rows", type=int, default=1, help="subjects in a request")
     parser.add_argument("--kserve", action="store_true", help="compare with the KServe SDK and the Feast SDK too")
+    parser.add_argument("--parts", action="store_true", help="time steps, logs and the long way too")
     parser.add_argument("--soak", type=float, default=0.0, help="seconds at saturation, instead of the comparison")
     arguments = parser.parse_args()
     from tests.support.redis import redis_server
@@ -394,12 +452,21 @@ def main() -> int:
             report["soak"] = soak(port, server.pid, arguments.soak, bodies)
             print(json.dumps(report, indent=1))
             return int(report["soak"]["errors"] > 0)
-        servers = {"ours": (port, server.pid)}
+        servers: dict[str, tuple[int, int, Sequence[bytes]]] = {"ours": (port, server.pid, bodies)}
+        if arguments.parts:
+            report["steps_us"] = steps(bundle, url, folder, bodies[0])
+            other = free_port()
+            command = ours(bundle, url, other, folder, predictions=False)
+            child = stack.enter_context(process(command, other, folder / "unlogged.log"))
+            servers["ours_without_prediction_log"] = (other, child.pid, bodies)
+            # An empty "parameters" changes nothing but the way: the request is no longer the ordinary one.
+            long = [text.replace(b"{", b'{"parameters":{},', 1) for text in bodies]
+            servers["ours_the_long_way"] = (port, server.pid, long)
         for kind in ("waits", "asynchronous"):
             bare = free_port()
             command = [sys.executable, "-m", "benchmarks.serving_bare", str(bundle), url, str(bare), kind]
             child = stack.enter_context(process(command, bare, folder / f"{kind}.log"))
-            servers[f"bare_{kind}"] = (bare, child.pid)
+            servers[f"bare_{kind}"] = (bare, child.pid, bodies)
         if arguments.kserve:
             try:
                 python = kserve_environment(folder)
@@ -409,13 +476,13 @@ def main() -> int:
                 other = free_port()
                 command = kserve_command(python, folder, bundle, url, other)
                 child = stack.enter_context(process(command, other, folder / "kserve.log", 120.0))
-                servers["kserve"] = (other, child.pid)
+                servers["kserve"] = (other, child.pid, bodies)
         else:
             report["kserve"] = "skipped: not asked for (--kserve)"
-        for warmed, _ in servers.values():
-            load(warmed, 4, 1.0, bodies)
+        for warmed, _, asked in servers.values():
+            load(warmed, 4, 1.0, asked)
         for callers in arguments.callers:
-            found = compare(servers, callers, arguments.rounds, arguments.seconds, bodies)
+            found = compare(servers, callers, arguments.rounds, arguments.seconds)
             faster = max(("bare_waits", "bare_asynchronous"), key=lambda name: found[name]["rps"])
             report[f"callers_{callers}"] = found | {"ours_to_bare": found[f"ours_to_{faster}"] | {"faster": faster}}
         report["ours_mib"] = round(resident(server.pid), 1)

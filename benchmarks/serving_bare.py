@@ -8,6 +8,7 @@ keeps no log and no metric.
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import struct
 import sys
@@ -60,6 +61,7 @@ def main(bundle: Path, url: str, port: int, waits: bool) -> None:
     client: Any = redis.Redis.from_url(url) if waits else redis.asyncio.Redis.from_url(url)
     decode, encode = msgspec.json.Decoder(Ask).decode, msgspec.json.Encoder().encode
     double = struct.Struct("<d").unpack_from
+    predict = model._trees.predict_row
     head = [(b"content-type", b"application/json")]
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -75,8 +77,8 @@ def main(bundle: Path, url: str, port: int, waits: bool) -> None:
             for key in keys:
                 pipe.hmget(key, fields)
             answers = pipe.execute() if waits else await pipe.execute()
-        x = np.array([[double(cell, 1)[0] if cell else np.nan for cell in row] for row in answers])
-        p = model._trees.predict(x).tolist()
+        rows = [[double(cell, 1)[0] if cell else math.nan for cell in row] for row in answers]
+        p = [predict(rows[0])] if len(rows) == 1 else model._trees.predict(np.array(rows)).tolist()
         body = encode(Answer("withdrawal", request.id, [Tensor("probability", "FP64", [len(p)], p)]))
         await send({"type": "http.response.start", "status": 200, "headers": head + [_length(body)]})
         await send({"type": "http.response.body", "body": body})
