@@ -156,7 +156,7 @@ def steps(bundle: Path, url: str, folder: Path, body: bytes, turns: int = 4000) 
             raise SystemExit("no request is ordinary here")
         subject = json.loads(body)["inputs"][0]["data"][0]
         values, event_us = row.reader.each([subject])[0]
-        judged = row.judge(values, event_us)
+        judged = row.judge(values, event_us, None)
         if judged is None:
             raise SystemExit("the subject's row is not ordinary")
         x, day = judged
@@ -166,12 +166,12 @@ def steps(bundle: Path, url: str, folder: Path, body: bytes, turns: int = 4000) 
         timed: dict[str, Callable[[], object]] = {
             "decode the request": lambda: ordinary._decode(body),
             "look up (with the wait for Redis)": lambda: row.reader.each([subject]),
-            "judge, ages, order": lambda: row.judge(values, event_us),
+            "judge, ages, order": lambda: row.judge(values, event_us, None),
             "predict": lambda: model.predict_row(x),
             "interval": lambda: table.bound(p),
             "request id": fresh_id,
             "prediction log line": lambda: log.put_row(utc_text(at), name, "", subject, day, x, p, low, high),
-            "metrics and request log line": lambda: app.done_row(at, name, time.perf_counter(), p),
+            "metrics and request log line": lambda: app.done_rows(at, name, time.perf_counter(), [p]),
         }
         found = {}
         for step, call in timed.items():

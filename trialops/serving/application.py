@@ -194,12 +194,12 @@ class Application:
         self.metrics.refused("internal")
         print(f"request {request_id} failed: {type(error).__name__}", file=sys.stderr, flush=True)
 
-    def done_row(self, at: float, request_id: str, started: float, probability: float) -> None:
-        """As `done`, for an answer of one row; its line in the log is made at once."""
+    def done_rows(self, at: float, request_id: str, started: float, probability: list[float]) -> None:
+        """As `done`, for an answer of few rows; its line in the log is made at once."""
         seconds = time.perf_counter() - started
-        self.metrics.observe(200, seconds, [probability])
+        self.metrics.observe(200, seconds, probability)
         if self._requests is not None:
-            self._requests.put_row(at, request_id, seconds, probability)
+            self._requests.put_rows(at, request_id, seconds, probability)
 
     def done(self, request_id: str, status: int, started: float, prediction: Prediction | None) -> None:
         """Count an answered request and log it."""
@@ -211,7 +211,6 @@ class Application:
 
 
 _NONE = np.empty(0)
-_DOUBLE = struct.Struct("<d").pack  # as protocol.prediction_digest
 FAILED = "the model could not answer this request"
 
 
@@ -231,10 +230,11 @@ class RequestLog:
         self._model = json.dumps(named)[1:-1]
         self.writer = LineWriter(self._write, "request log", every=0.05)
 
-    def put_row(self, at: float, request_id: str, seconds: float, probability: float) -> None:
-        """Add the answer to a request of one row; see `PredictionLog.put_row` for why its line is made here."""
-        digest = hashlib.sha256(_DOUBLE(probability)).hexdigest()
-        self.writer.put(self._line(at, request_id, 200, seconds, 1, f'"{digest}"'))
+    def put_rows(self, at: float, request_id: str, seconds: float, probability: list[float]) -> None:
+        """Add an answer of few rows; see `PredictionLog.put_row` for why its line is made here."""
+        packed = struct.pack(f"<{len(probability)}d", *probability)  # as protocol.prediction_digest
+        digest = f'"{hashlib.sha256(packed).hexdigest()}"'
+        self.writer.put(self._line(at, request_id, 200, seconds, len(probability), digest))
 
     def _write(self, items: Sequence[str | tuple[float, str, int, float, Any]]) -> None:
         self._target.write("".join(item if isinstance(item, str) else self._made(*item) for item in items))

@@ -169,7 +169,7 @@ class OnlineFeatures(Inputs):
 
 
 class OneRow:
-    """The input of one subject at its newest day, in plain numbers; an array of one row takes longer to handle.
+    """The input of one subject, in plain numbers; an array of one row takes longer to handle.
 
     Args:
         reader: The online store.
@@ -183,28 +183,32 @@ class OneRow:
         # Subjects share event days, so what follows from the days alone is seldom worked out.
         self._ordinal = lru_cache(maxsize=4096)(self._ordinal_of)
 
-    def _ordinal_of(self, event_us: tuple[int, ...]) -> int | None:
+    def _ordinal_of(self, event_us: tuple[int, ...], day: int | None) -> int | None:
         if min(event_us) == NEVER:
             return None
-        asked = (max(event_us) - day_start_us(0)) // DAY_US
+        asked = (max(event_us) - day_start_us(0)) // DAY_US if day is None else day - (day > 0)
         start = day_start_us(asked)
-        fresh = all(start - at <= most for at, most in zip(event_us, self._least_us, strict=True))
+        ages = [(start - at, most) for at, most in zip(event_us, self._least_us, strict=True)]
+        fresh = all(-DAY_US < age <= most for age, most in ages)
         return asked if fresh else None
 
-    def judge(self, values: tuple[float, ...], event_us: tuple[int, ...]) -> tuple[list[float], int] | None:
+    def judge(
+        self, values: tuple[float, ...], event_us: tuple[int, ...], day: int | None
+    ) -> tuple[list[float], int] | None:
         """The model's input and the study day, or None where `Inputs.judge` has to say what is wrong with the row.
 
         Args:
             values: Stored values, over all columns of the service.
             event_us: Of each view, microseconds since 1970; -1 where there never was a value.
+            day: The study day asked for; None for the newest.
         """
-        asked = self._ordinal(event_us)
+        asked = self._ordinal(event_us, day)
         if asked is None:
             return None
         x = list(self._pick(values))
         for place in self._aged:
-            day = x[place]
-            x[place] = asked - (day - (day > 0))
+            last = x[place]
+            x[place] = asked - (last - (last > 0))
         if not isfinite(sum(x)) and (any(map(isinf, x)) or sum(map(isnan, x)) > self._most_missing):
             return None
         return x, asked + (asked >= 0)

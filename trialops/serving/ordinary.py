@@ -1,9 +1,10 @@
-"""The ordinary request in few steps: one subject at its newest day, the usual outputs, all in JSON.
+"""The ordinary request in few steps: a few subjects, the usual outputs, all in JSON.
 
 That is what an endpoint is asked nearly always, and where what each layer costs is felt: for one row an array or a task
 costs more than the model. Here it is answered with plain numbers, without a task of the event loop. Whatever is not
-ordinary about a request, its subject, the store, a log or the answer is left to `Application`, which begins anew: what
-this module answers, it answers as the application would, byte for byte, and it refuses nothing itself.
+ordinary about a request, its subjects, the store, a log or the answer is left to `Application`, which begins anew: what
+this module answers, it answers as the application would, byte for byte, and it refuses nothing itself. (The last bit of
+a logistic model's probability depends on how many rows numpy multiplies at once, here and there.)
 
 Requests that arrive in the same moment share one round trip to the store, as in `predictor`.
 """
@@ -12,38 +13,55 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from trialops.serving.line_writer import utc_text
 from trialops.serving.predictor import ALONE, INLINE_ROWS, SLOW_SECONDS
-from trialops.serving.protocol import BYTES, DATATYPE, DAY, HIGH, INT64, LONGEST_SUBJECT, LOW, OUTPUT, SUBJECT, fresh_id
+from trialops.serving.protocol import (
+    DATATYPE,
+    DAY,
+    FARTHEST_DAY,
+    HIGH,
+    INT64,
+    LONGEST_SUBJECT,
+    LOW,
+    OUTPUT,
+    SUBJECT,
+    fresh_id,
+)
 
 if TYPE_CHECKING:
     from trialops.models.interval import IntervalTable
     from trialops.serving.application import Application
     from trialops.serving.online_features import OneRow
 
-LONGEST_BODY = 4096
-"""Bytes; an ordinary request has about a hundred."""
+MOST_ROWS = 16
+"""Above, arrays are worth what they cost."""
+LONGEST_BODY = 8192
+"""Bytes; a request of one row has about a hundred."""
+_Stored = tuple[tuple[float, ...], tuple[int, ...]]
 
 
-class _Subject(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    name: Literal["subject_id"]
+class _Subjects(msgspec.Struct, forbid_unknown_fields=True, gc=False, tag_field="name", tag=SUBJECT):
     datatype: Literal["BYTES"]
-    shape: tuple[Literal[1]]
-    data: tuple[str]
+    shape: tuple[int]
+    data: list[str]
+
+
+class _Days(msgspec.Struct, forbid_unknown_fields=True, gc=False, tag_field="name", tag=DAY):
+    datatype: Literal["INT64"]
+    shape: tuple[int]
+    data: list[int]
 
 
 class _Ordinary(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    inputs: tuple[_Subject]
+    inputs: list[_Subjects | _Days]
     id: str | None = None
-
-
-assert (SUBJECT, BYTES) == ("subject_id", "BYTES")  # noqa: S101 - Literal takes no names
 
 
 @dataclass(slots=True)
@@ -51,14 +69,16 @@ class Asked:
     """An ordinary request that waits for its answer.
 
     Attributes:
-        subject: The pseudonym.
+        subjects: Pseudonyms.
+        days: Study days; None for each subject's newest.
         id: The caller's id; None where it sent none.
         arm: Arm of a rollout.
         started: Its first byte, by `time.perf_counter`.
         answered: Called with the id for the logs and the body; or with None where the application is to answer.
     """
 
-    subject: str
+    subjects: list[str]
+    days: list[int] | None
     id: str | None
     arm: str
     started: float
@@ -110,14 +130,14 @@ class OrdinaryRequests:
             document = self._decode(body)
         except (msgspec.DecodeError, ValueError, RecursionError):
             return False
-        subject = document.inputs[0].data[0]
-        if len(subject) > LONGEST_SUBJECT:
+        rows = _rows(document.inputs)
+        if rows is None:
             return False
         self._metrics.in_flight += 1
-        asked = Asked(subject, document.id, arm, started, answered)
+        asked = Asked(*rows, document.id, arm, started, answered)
         if self._together:
             self._together.append(asked)
-            if len(self._together) >= INLINE_ROWS:
+            if sum(len(waits.subjects) for waits in self._together) >= INLINE_ROWS:
                 self.answer_now()
             return True
         self._turn += 1
@@ -136,42 +156,79 @@ class OrdinaryRequests:
             self._answer(asked)
 
     def _answer(self, requests: list[Asked]) -> None:
-        found: list[tuple[tuple[float, ...], tuple[int, ...]]] = []
+        found: list[_Stored] | None = None
         began = time.perf_counter()
         try:
-            found = self._row.reader.each([asked.subject for asked in requests])
+            found = self._row.reader.each([subject for asked in requests for subject in asked.subjects])
         except Exception:  # the application meets it again, and says what it is
             self._predictor.slow = True
         else:
             seconds = time.perf_counter() - began
             self._metrics.looked_up(seconds)
             self._predictor.slow = seconds > SLOW_SECONDS
-        now = time.time()
-        for number, asked in enumerate(requests):
+        start, now = 0, time.time()
+        for asked in requests:
+            stop = start + len(asked.subjects)
+            request_id, body = "", None
             try:
-                request_id, body = self._one(asked, *found[number], now) if found else ("", None)
+                if found is not None and (made := self._made(asked, found[start:stop], now)) is not None:
+                    request_id, body = made
             except Exception:
                 request_id, body = "", None
+            start = stop
             self._metrics.in_flight -= 1
             asked.answered(request_id, body)
 
-    def _one(
-        self, asked: Asked, values: tuple[float, ...], event_us: tuple[int, ...], now: float
-    ) -> tuple[str, bytes | None]:
-        made = self._row.judge(values, event_us)
-        if made is None:
-            return "", None
-        x, day = made
-        app, encode, log = self._app, self._encode, self._predictor.log
-        p = app.bundle.predict_row(x)
-        if not 0 <= p <= 1:
-            return "", None
-        low, high = self._interval.bound(p)
+    def _made(self, asked: Asked, stored: Sequence[_Stored], now: float) -> tuple[str, bytes] | None:
+        """Id and body of an answer, counted and logged; None where a row is not ordinary."""
+        judge, predict, bound = self._row.judge, self._app.bundle.predict_row, self._interval.bound
+        inputs, days, probability, low, high = [], [], [], [], []
+        for (values, event_us), asked_day in zip(stored, asked.days or repeat(None), strict=False):
+            judged = judge(values, event_us, asked_day)
+            if judged is None:
+                return None
+            x, day = judged
+            p = predict(x)
+            if not 0 <= p <= 1:
+                return None
+            lowest, highest = bound(p)
+            inputs.append(x)
+            days.append(day)
+            probability.append(p)
+            low.append(lowest)
+            high.append(highest)
         request_id = fresh_id() if asked.id is None else self._log_id(asked.id)
+        encode, n = self._encode, len(days)
         text_id = encode(request_id if asked.id is None else asked.id)
-        body = self._body % (text_id, encode(p), encode(low), encode(high), b"%d" % day)
+        body = self._body % (text_id, n, encode(probability), n, encode(low), n, encode(high), n, encode(days))
+        log = self._predictor.log
         if log is not None:
-            arm = asked.arm or self._predictor.arm
-            log.put_row(utc_text(now), request_id, arm, asked.subject, day, x, p, low, high)
-        app.done_row(now, request_id, asked.started, p)
+            at, arm = utc_text(now), asked.arm or self._predictor.arm
+            for row in zip(asked.subjects, days, inputs, probability, low, high, strict=True):
+                log.put_row(at, request_id, arm, *row)
+        self._app.done_rows(now, request_id, asked.started, probability)
         return request_id, body
+
+
+def _rows(inputs: list[_Subjects | _Days]) -> tuple[list[str], list[int] | None] | None:
+    """Subjects and days; None where they are not ordinary, or not what the protocol allows."""
+    subjects: list[str] | None = None
+    days: list[int] | None = None
+    for tensor in inputs:
+        if tensor.shape[0] != len(tensor.data):
+            return None
+        if isinstance(tensor, _Subjects):
+            if subjects is not None or not 0 < len(tensor.data) <= MOST_ROWS:
+                return None
+            subjects = tensor.data
+            if max(map(len, subjects)) > LONGEST_SUBJECT:
+                return None
+        else:
+            if days is not None:
+                return None
+            days = tensor.data
+            if not all(days) or any(abs(day) > FARTHEST_DAY for day in days):
+                return None
+    if subjects is None or (days is not None and len(days) != len(subjects)):
+        return None
+    return subjects, days

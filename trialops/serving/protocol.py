@@ -35,7 +35,7 @@ OUTPUT, LOW, HIGH, CONTRIBUTIONS = "probability", "low", "high", "contributions"
 DATATYPE, BYTES, INT64 = "FP64", "BYTES", "INT64"
 _NUMBERS = frozenset((float, int, type(None)))  # bool is an int to isinstance, not to type()
 LONGEST_SUBJECT = 256
-_FARTHEST_DAY = 100_000
+FARTHEST_DAY = 100_000
 
 
 @dataclass(frozen=True)
@@ -304,11 +304,11 @@ def _subjects(
     if not isinstance(days, np.ndarray):
         if not all(map(_whole, days)):
             raise BadRequest(f'{where}: "data" holds something other than whole numbers')
-        if max(map(abs, days)) > _FARTHEST_DAY:
-            raise BadRequest(f"{where}: a day is farther than {_FARTHEST_DAY} days away")
+        if max(map(abs, days)) > FARTHEST_DAY:
+            raise BadRequest(f"{where}: a day is farther than {FARTHEST_DAY} days away")
         days = np.array(days, dtype=np.int64)
-    if (days == 0).any() or (days > _FARTHEST_DAY).any() or (days < -_FARTHEST_DAY).any():
-        raise BadRequest(f"{where}: study day 0 does not exist, and none is farther than {_FARTHEST_DAY} days away")
+    if (days == 0).any() or (days > FARTHEST_DAY).any() or (days < -FARTHEST_DAY).any():
+        raise BadRequest(f"{where}: study day 0 does not exist, and none is farther than {FARTHEST_DAY} days away")
     return tuple(data), days
 
 

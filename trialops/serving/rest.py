@@ -121,13 +121,13 @@ class Writer:
         self._encode = msgspec.json.Encoder().encode
 
     def template(self, tensors: Mapping[str, str]) -> bytes:
-        """The body of an answer of one row without warnings, for `%`: the id, then the value of each tensor, in JSON.
+        """The body of an answer without warnings, for `%`: the id in JSON, then rows and values of each tensor.
 
         Args:
             tensors: Name and datatype of each, in the order in which they are returned.
         """
         made = [
-            b'{"name":"%b","datatype":"%b","shape":[1],"data":[%%b]}' % (name.encode(), datatype.encode())
+            b'{"name":"%b","datatype":"%b","shape":[%%d],"data":%%b}' % (name.encode(), datatype.encode())
             for name, datatype in tensors.items()
         ]
         head, parameters = (part.replace(b"%", b"%%") for part in (self._head, self._parameters))
