@@ -56,6 +56,7 @@ from trialops.models.split import site_folds
 from trialops.models.task import Task, load_task
 
 WORKERS = 2
+OPTUNA = ("optuna_same", "optuna_choosing", "optuna_defaults")
 
 
 def trial(task: Task, subjects: int, sites: int, seed: int, *, curved: bool = False) -> pl.DataFrame:
@@ -195,8 +196,8 @@ def timed(work: Callable[[], Any]) -> tuple[float, float, Any]:
 def compare(arguments: argparse.Namespace, subjects: int) -> dict[str, Any]:
     """All ways, in turn, on one training set."""
     task = load_task()
-    frame = trial(task, subjects, arguments.sites, seed=0)
-    ways = ["inprocess", "optuna_same", "optuna_choosing", "optuna_defaults", *(["ray"] if arguments.ray else [])]
+    frame = trial(task, subjects, arguments.sites, seed=0, curved=arguments.curved)
+    ways = ["inprocess", "ray"] if arguments.ray else ["inprocess", *OPTUNA]
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     cpu: dict[str, list[float]] = {way: [] for way in ways}
     losses: dict[str, float] = {}
@@ -229,7 +230,7 @@ def compare(arguments: argparse.Namespace, subjects: int) -> dict[str, Any]:
     medians = {way: statistics.median(runs) for way, runs in seconds.items()}
     busy_medians = {way: statistics.median(runs) for way, runs in cpu.items()}
     ratios = {}
-    for way in ("optuna_same", "optuna_choosing", "optuna_defaults"):
+    for way in () if arguments.ray else OPTUNA:
         ratios[f"inprocess_to_{way}"] = medians["inprocess"] / medians[way]
         # On a busy machine the clock says little; Ray's work is done by other processes and is not in here.
         ratios[f"cpu_inprocess_to_{way}"] = busy_medians["inprocess"] / busy_medians[way]
@@ -290,7 +291,8 @@ def main() -> int:
     parser.add_argument("--subjects", type=int, action="append", help="may be repeated; 2000 by default")
     parser.add_argument("--sites", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--ray", action="store_true", help="search on a local Ray too, start and stop included")
+    parser.add_argument("--ray", action="store_true", help="compare with a local Ray instead, start and stop included")
+    parser.add_argument("--curved", action="store_true", help="a signal that boosting finds and no line does")
     parser.add_argument("--quality", type=int, default=0, metavar="N", help="compare what is found on 2 N sets")
     arguments = parser.parse_args()
     if arguments.quality:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from trialops.models.split import Folds
 
 POINTS = 30  # of a learning curve that is kept
+OBJECT_STORE = 100_000_000  # bytes of a local Ray's, beside the training set; its least is 75 MiB
 
 #: Read by Ray when it is imported or started: no usage report, no per-trial log files, no `uv run` for its
 #: workers.
@@ -129,7 +130,7 @@ def run_ray(problem: Problem, course: Course, storage: Path, *, workers: int, ad
     """
     if course.finished:
         return
-    with _ray(workers, address):
+    with _ray(workers, address, problem.x.nbytes):
         import ray
         from ray import tune
 
@@ -200,8 +201,8 @@ def _searcher(course: Course) -> Any:
 
 
 @contextmanager
-def _ray(workers: int, address: str | None) -> Iterator[None]:
-    """Ray for the length of a search. A Ray that the caller started is used and left alone."""
+def _ray(workers: int, address: str | None, matrix: int) -> Iterator[None]:
+    """Ray for the length of a search on a matrix of so many bytes. One that the caller started is left alone."""
     os.environ.update({key: value for key, value in RAY_ENVIRONMENT.items() if key not in os.environ})
     import ray
 
@@ -213,7 +214,9 @@ def _ray(workers: int, address: str | None) -> Iterator[None]:
         if address:
             ray.init(address=address, **quiet)
         else:
-            ray.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
+            # The store holds the training set and short answers; Ray would take a third of the machine's memory.
+            store = OBJECT_STORE + 4 * matrix
+            ray.init(address="local", num_cpus=workers, include_dashboard=False, object_store_memory=store, **quiet)
     except Exception as error:
         ray.shutdown()
         raise TrialOpsError(

@@ -160,3 +160,47 @@ def test_a_fit_is_given_up_at_the_rung_it_fails() -> None:
     assert passes.log_loss == whole.log_loss and passes.curve == whole.curve
     fails = cross_validate(candidate, x, y, folds, Rounds(200, 30), 0, [(10, whole.curve[9] - 1e-12)])
     assert fails.stopped == 10 and fails.curve == whole.curve[:10]
+
+
+def test_the_family_that_trails_gets_fewer_trials_but_never_none(space: Space, tmp_path: Path) -> None:
+    """Counts by hand: of five trials after the first generation, one is left to the family behind (shares 40 : 60)."""
+
+    def kinds(better: str, name: str) -> list[list[str]]:
+        course = Course(TRIALS, 4, space, tmp_path / name)
+        while trial := course.take():
+            course.tell(scored(trial, lambda t: 0.5 if t.candidate.kind == better else 0.6))
+        drawn, size = [c.kind for c in course.candidates], space.plan.generation
+        return [drawn[start : start + size] for start in range(0, TRIALS, size)]
+
+    assert [part.count("lightgbm") for part in kinds("logistic", "a")] == [3, 1, 1, 1]
+    assert [part.count("lightgbm") for part in kinds("lightgbm", "b")] == [3, 4, 4, 4]
+    one_each = replace(space, plan=replace(space.plan, trailing=0.0))
+    assert one_each.queue(5, "logistic").count("lightgbm") == one_each.queue(5, "lightgbm").count("logistic") == 1
+
+
+def test_boosting_all_folds_is_what_lightgbm_cv_does_and_bins_are_made_once(space: Space) -> None:
+    import lightgbm
+
+    from trialops.models.candidates import Bins, cross_validate, lightgbm_params
+    from trialops.models.split import Folds
+
+    rng = np.random.default_rng(2)
+    x = np.where(rng.random((300, 4)) < 0.1, np.nan, rng.normal(size=(300, 4)))
+    y = (rng.random(300) < 1 / (1 + np.exp(-2 * np.nan_to_num(x[:, 0])))).astype(np.int8)
+    folds, bins = Folds(np.arange(300) % 3, (("a",), ("b",), ("c",)), ()), Bins()
+    made = []
+    for candidate in [c for c in space.draw(6, 0) if c.kind == "lightgbm"]:
+        found = cross_validate(candidate, x, y, folds, space.rounds, 7, bins=bins)
+        made.append(bins._made.sets)
+        other = lightgbm.cv(
+            lightgbm_params(candidate.params, 7),
+            lightgbm.Dataset(x, label=y),
+            num_boost_round=space.rounds.most,
+            folds=[(np.flatnonzero(folds.fold != k), np.flatnonzero(folds.fold == k)) for k in range(3)],
+            callbacks=[lightgbm.early_stopping(space.rounds.patience, verbose=False)],
+        )["valid binary_logloss-mean"]
+        assert found.rounds == len(other), "early stopping chooses the same round"
+        assert list(found.curve[: found.rounds]) == other
+        alone = cross_validate(candidate, x, y, folds, space.rounds, 7)
+        assert np.array_equal(alone.out_of_fold, found.out_of_fold)
+    assert len(made) > 2 and all(sets is made[0] and len(sets) == 1 for sets in made)
