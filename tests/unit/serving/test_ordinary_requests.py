@@ -13,6 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,10 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 class Program:
     """An application in this process, with both logs."""
 
-    def __init__(self, url: str, folder: Path) -> None:
+    def __init__(self, url: str, folder: Path, **policy: Any) -> None:
         bundle = model()
-        online = OnlineFeatures(open_reader(url, SPEC.narrowed(bundle.features)), bundle.features, load_input_policy())
+        rules = replace(load_input_policy(), **policy)
+        online = OnlineFeatures(open_reader(url, SPEC.narrowed(bundle.features)), bundle.features, rules)
         self.folder, self.requests = folder, io.StringIO()
         log = PredictionLog(folder, model="withdrawal", version="3", digest=bundle.digest)
         self.app = Application(
@@ -168,6 +170,15 @@ def test_what_the_policy_has_something_to_say_about_is_left_to_the_application(u
     assert program.app.metrics.in_flight == 0
     requests, predictions = program.close()
     assert len(requests) == 2 and [line["subject_id"] for line in predictions] == [GOOD[0], GOOD[1]]
+
+
+def test_an_unknown_subject_is_not_answered_even_where_nothing_needs_to_be_known(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/online.db"
+    write(url)
+    lenient = {"stale": "warn", "max_missing_share": 1.0, "max_age_days": {}, "default_max_age_days": None}
+    program = Program(url, tmp_path / "log", **lenient)
+    assert program.short([ask(["nobody"]), ask([GOOD[0], "nobody"])]) == [(True, None)] * 2
+    assert program.close() == ([], [])
 
 
 def test_a_full_log_a_slow_store_and_a_failing_model_leave_it_to_the_application(tmp_path: Path) -> None:
@@ -369,6 +380,11 @@ def test_other_forms_of_http_keep_their_meaning(trial: ServerProcess) -> None:
     with Wire(trial) as wire:
         wire.socket.sendall(post(body) + b"no http\r\n\r\n")
         assert probability(wire.answer()) and wire.answer()[0] == 400 and wire.file.read() == b""
+    with Wire(trial) as wire:
+        wire.socket.sendall(post(body, f"inference-header-content-length: {len(body)}"))
+        probability(wire.answer())
+        wire.socket.sendall(post(body, "inference-header-content-length: 9999"))
+        assert wire.answer()[0] == 400
     with Wire(trial) as wire:  # two lengths are a smuggled request
         wire.socket.sendall(post(body, "content-length: 3"))
         assert wire.answer()[0] == 400
