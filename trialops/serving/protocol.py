@@ -76,10 +76,12 @@ class Request:
 
 def fresh_id() -> str:
     """A random UUID (RFC 9562, version 4)."""
-    if not _random:
+    try:
+        text = _random.pop()
+    except IndexError:
         data = os.urandom(16 * 256).hex()  # one call of the system for many
-        _random.extend(data[start : start + 32] for start in range(0, len(data), 32))
-    text = _random.pop()
+        text = data[:32]
+        _random.extend(data[start : start + 32] for start in range(32, len(data), 32))
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:]}"
 
 

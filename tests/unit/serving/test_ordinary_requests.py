@@ -12,6 +12,7 @@ import socket
 import sqlite3
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +33,7 @@ from trialops.serving.online_features import OnlineFeatures
 from trialops.serving.ordinary import OrdinaryRequests
 from trialops.serving.prediction_log import PredictionLog, read_segments
 from trialops.serving.process import ServerProcess
-from trialops.serving.protocol import Limits, decode
+from trialops.serving.protocol import Limits, decode, fresh_id
 from trialops.stores.online.reader import open_reader
 
 __all__ = ["redis_address", "redis_url"]
@@ -461,3 +462,12 @@ def test_an_idle_connection_is_closed_and_one_in_use_is_not(trial: ServerProcess
         assert idle.file.read() == b""  # uvicorn closes after five seconds
         used.socket.sendall(data)
         probability(used.answer())
+
+
+def test_fresh_ids_are_uuids_of_version_4_and_differ() -> None:
+    made = [uuid.UUID(fresh_id()) for _ in range(5000)]
+    assert len(set(made)) == 5000
+    assert {identity.version for identity in made} == {4} and {identity.variant for identity in made} == {uuid.RFC_4122}
+    bits = np.unpackbits(np.frombuffer(b"".join(identity.bytes for identity in made), np.uint8)).reshape(5000, 128)
+    free = np.r_[0:48, 52:64, 66:128]
+    assert np.abs(bits[:, free].mean(axis=0) - 0.5).max() < 0.05  # seven standard errors
