@@ -225,6 +225,7 @@ def compare(arguments: argparse.Namespace, subjects: int) -> dict[str, Any]:
                     choosing = functools.partial(optuna_choosing, frame, task, arguments.trials)
                     took, busy, study = timed(functools.partial(choosing, tuned=way == "optuna_choosing"))
                     losses[way] = study.best_value
+                print(f"{subjects} subjects, {way}: {took} s, {busy} s of CPU", file=sys.stderr, flush=True)
                 seconds[way].append(took)
                 cpu[way].append(busy)
     medians = {way: statistics.median(runs) for way, runs in seconds.items()}
