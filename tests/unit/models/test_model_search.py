@@ -17,7 +17,7 @@ from trialops.models import search_backends
 from trialops.models.bundle import Bundle
 from trialops.models.evaluation import ClinicalModelEvaluatorOperator
 from trialops.models.search import SearchResult, choose_threshold, search
-from trialops.models.search_course import Outcome, Trial
+from trialops.models.search_course import Course, Outcome, Trial
 from trialops.models.split import split_sites
 from trialops.models.task import Task
 
@@ -119,6 +119,34 @@ def test_a_search_broken_off_resumes_to_the_same_result(
     assert "trial 8 of 8" in messages and "trial 3 of 8" not in messages
     assert search(parts[0], task, **arguments).digest == found.digest
     assert len(ran) == 8
+
+
+@pytest.mark.parametrize(("first", "expected"), [(599 * 2 / 7, "inprocess"), (601 * 2 / 7, "ray")])
+def test_auto_takes_ray_from_the_declared_seconds_on(
+    first: float,
+    expected: str,
+    found: SearchResult,
+    parts: tuple[pl.DataFrame, pl.DataFrame],
+    task: Task,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Seven trials are left in two workers after one that took so long; Ray itself is not needed to see the choice."""
+    seconds_of_one, chosen = search_backends.seconds_of_one, []
+
+    def slow(problem: search_backends.Problem, course: Course) -> float:
+        assert seconds_of_one(problem, course) > 0
+        return first
+
+    def on_ray(problem: search_backends.Problem, course: Course, storage: Path, **_: Any) -> None:
+        chosen.append(storage.name)
+        search_backends.run_inprocess(problem, course, workers=1)
+
+    monkeypatch.setattr("trialops.models.search.seconds_of_one", slow)
+    monkeypatch.setattr("trialops.models.search.run_ray", on_ray)
+    result = search(parts[0], task, trials=8, seed=3, backend="auto", storage=tmp_path, workers=2)
+    assert result.backend == expected and len(chosen) == (expected == "ray")
+    assert result.digest == found.digest
 
 
 def test_other_data_is_another_search(
