@@ -161,14 +161,14 @@ def steps(bundle: Path, url: str, folder: Path, body: bytes, turns: int = 4000) 
             raise SystemExit("the subject's row is not ordinary")
         x, day = judged
         p = model.predict_row(x)
-        low, high = table.bound(p)
+        low, high = table.around_one(p)
         at, name = time.time(), fresh_id()
         timed: dict[str, Callable[[], object]] = {
             "decode the request": lambda: ordinary._decode(body),
             "look up (with the wait for Redis)": lambda: row.reader.each([subject]),
             "judge, ages, order": lambda: row.judge(values, event_us, None),
             "predict": lambda: model.predict_row(x),
-            "interval": lambda: table.bound(p),
+            "interval": lambda: table.around_one(p),
             "request id": fresh_id,
             "prediction log line": lambda: log.put_row(utc_text(at), name, "", subject, day, x, p, low, high),
             "metrics and request log line": lambda: app.done_rows(at, name, time.perf_counter(), [p]),

@@ -73,6 +73,22 @@ class IntervalTable:
             self.high[above] if above < len(self.high) else 1.0,
         )
 
+    def around(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The bounds a caller is given: p0 and p1, widened where they do not hold the answer itself.
+
+        A model that is not calibrated answers outside [p0, p1] for some scores. Widened, the interval still covers what
+        [p0, p1] covers, and nobody is told a risk beside its own interval.
+        """
+        import numpy as np
+
+        low, high = self.bounds(scores)
+        return np.minimum(low, scores), np.maximum(high, scores)
+
+    def around_one(self, score: float) -> tuple[float, float]:
+        """As :meth:`around`, of one score."""
+        low, high = self.bound(score)
+        return min(low, score), max(high, score)
+
     @cached_property
     def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         import numpy as np

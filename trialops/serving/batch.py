@@ -80,7 +80,7 @@ def score(
     days = None if day is None else np.full(subjects.height, day, np.int64)
     rows_ = inputs.judge(np.hstack(values), np.column_stack(times).astype(np.int64), days)
     p = bundle.predict(rows_.x)
-    bounds = bundle.interval.bounds(p) if bundle.interval is not None else (np.full(len(p), np.nan),) * 2
+    bounds = bundle.interval.around(p) if bundle.interval is not None else (np.full(len(p), np.nan),) * 2
     refused = (rows_.stale & (policy.stale != WARN)) | (rows_.incomplete & (policy.missing != WARN))
     status = pl.Series("status", Inputs.status(rows_), dtype=pl.String)
     out = subjects.with_columns(

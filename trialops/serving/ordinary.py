@@ -181,7 +181,7 @@ class OrdinaryRequests:
 
     def _made(self, asked: Asked, stored: Sequence[_Stored], now: float) -> tuple[str, bytes] | None:
         """Id and body of an answer, counted and logged; None where a row is not ordinary."""
-        judge, predict, bound = self._row.judge, self._app.bundle.predict_row, self._interval.bound
+        judge, predict, bound = self._row.judge, self._app.bundle.predict_row, self._interval.around_one
         inputs, days, probability, low, high = [], [], [], [], []
         for (values, event_us), asked_day in zip(stored, asked.days or repeat(None), strict=False):
             judged = judge(values, event_us, asked_day)

@@ -138,7 +138,7 @@ class Predictor:
             x, days, clean = request.features, None, True
             p = await self._predicted(x)
             status = [OK] * len(x)
-        bounds = self.bundle.interval.bounds(p) if self.bundle.interval is not None else None
+        bounds = self.bundle.interval.around(p) if self.bundle.interval is not None else None
         outputs = self._outputs(request, x, p, bounds, days)
         if log is not None:
             log.put(Predicted(time.time(), request_id, arm or self.arm, request.subjects, days, x, p, bounds, status))

@@ -66,7 +66,7 @@ def test_the_answer_is_the_models_on_the_stores_features_at_each_subjects_latest
     np.testing.assert_allclose(found["probability"], [*p, p[0]], rtol=0, atol=1e-12)
     table = model().interval
     assert table is not None
-    for name, bound in zip(("low", "high"), table.bounds(p), strict=True):
+    for name, bound in zip(("low", "high"), table.around(p), strict=True):
         np.testing.assert_array_equal(found[name][:3], bound)
     assert document["parameters"] == {"model_version": "3", "bundle_digest": model().digest}
 

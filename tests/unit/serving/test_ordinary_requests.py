@@ -226,6 +226,9 @@ def test_one_row_gives_what_many_give() -> None:
     scores = np.concatenate([rng.random(500), table.low_from, table.high_to, [0.0, 1.0]])
     low, high = table.bounds(scores)
     assert [table.bound(score) for score in scores.tolist()] == list(zip(low.tolist(), high.tolist(), strict=True))
+    low, high = table.around(scores)
+    assert [table.around_one(s) for s in scores.tolist()] == list(zip(low.tolist(), high.tolist(), strict=True))
+    assert ((low <= scores) & (scores <= high)).all()
 
 
 def test_rows_predicted_in_many_threads_do_not_mix() -> None:
