@@ -326,7 +326,10 @@ def find(name: str, catalog: tuple[Entry, ...] | None = None) -> Entry:
     for entry in entries:
         if entry.name == wanted:
             return entry
-    near = difflib.get_close_matches(wanted, [entry.name for entry in entries], n=3, cutoff=0.5)
+    names = [entry.name for entry in entries]
+    near = difflib.get_close_matches(wanted, names, n=1, cutoff=0.9) or difflib.get_close_matches(
+        wanted, names, cutoff=0.5
+    )
     fix = f"Did you mean {' or '.join(near)}?" if near else "See the list with: trialops pipelines"
     raise TrialOpsError(f"There is no pipeline called {name!r}", where="pipelines/catalog.py", fix=fix)
 
