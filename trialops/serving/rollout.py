@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str, float], None]
 
+LEAST_REACHED = 0.25
+"""Least part of the requests due to a candidate in a step that have to have come to it; shares of few subjects vary."""
 LEADING_SECONDS = 1.0
 """Longest time between two looks at whether somebody else has taken the rollout over or ended it."""
 
@@ -236,7 +238,7 @@ class Rollout:
                 break
             observer.update()
         samples = observer.samples(number, attempt, percent, self._truth())
-        checks = analyse(samples, policy, before)
+        checks = (*analyse(samples, policy, before), self._reached(number, attempt, percent, mirrored))
         passed = all(check.passed is not False for check in checks)
         record = step_record(samples, attempt, passed) | asdict(observer.counts(number, attempt))
         self._note(
@@ -247,6 +249,22 @@ class Rollout:
             {"record": record, "checks": [check_document(check) for check in checks]},
         )
         return samples, checks
+
+    def _reached(self, number: int, attempt: int, percent: int, mirrored: bool) -> Check:
+        """Whether the step's requests came to the candidate at all.
+
+        No other check fails for want of answers. Without this one a candidate that nobody could ask, because it was
+        gone or the router had stopped asking it, would pass the step.
+        """
+        counts, asked = self._observer.counts(number, attempt), self._observer.answered(number, attempt)
+        chosen = (counts.candidate_served + counts.fallbacks) / max(counts.requests, 1)
+        parts = {f"asked about {asked} of {self._policy.requests_per_step}": asked / self._policy.requests_per_step}
+        if not mirrored:
+            parts = {f"{counts.requests} of {self._policy.requests_per_step} requests": float(counts.requests > 0)}
+        if percent and self._plan.stable:
+            parts[f"chosen for {chosen:.0%} of requests"] = chosen / (percent / 100)
+        note, least = min(parts.items(), key=lambda item: item[1])
+        return Check(percent, "reached", None, least, LEAST_REACHED, least >= LEAST_REACHED, asked, note)
 
     def _lead_or_let_go(self) -> None:
         """A person may have ended the rollout just before the share was set: then it is taken back."""

@@ -180,6 +180,34 @@ def test_a_good_challenger_is_promoted_by_itself_and_callers_see_nothing(
     assert result.as_dict()["steps"][2]["candidate_served"] > 0
 
 
+@pytest.mark.parametrize("first", [0, 100])
+def test_a_candidate_that_nobody_could_ask_does_not_pass(
+    stable: ServerProcess, journal: Engine, tmp_path: Path, first: int
+) -> None:
+    """The router asks it in no step, as after failures in a row: nothing bad is on record, and nothing good."""
+    chosen, rollout = policy(steps_percent=[0, 100]), f"unasked-{first}"
+    with stage(stable, tmp_path) as on, Callers(on.router.port, "withdrawal", X, FEATURES) as callers:
+        traffic = on.traffic(rollout, chosen)
+
+        class Deaf(RouterTraffic):
+            def set_share(self, percent: int, *, step: int, attempt: int) -> None:
+                traffic._breaker = 0 if percent >= first else 10
+                traffic.set_share(percent, step=step, attempt=attempt)
+
+        result = Rollout(
+            plan(rollout, on.bundle),
+            chosen,
+            Deaf(on.router.routing, on.backend, rollout),
+            Observer(on.router.calls, rollout, {"candidate": on.bundle.digest, "stable": logistic().digest}),
+            LiveTraffic(poll_seconds=0.01, most_seconds=2.0 if first == 0 else 4.0),
+            journal,
+            live=True,
+        ).run()
+        assert callers.failures == []
+    assert result.decision == "rollback" and names(result) == {"reached"}
+    assert [step["percent"] for step in result.steps] == ([0] if first == 0 else [0, 100])
+
+
 @pytest.mark.parametrize(
     ("case", "bundle", "fault", "caught_by", "served_at_most"),
     [
