@@ -90,10 +90,13 @@ class ReplayTraffic:
         self._rollout, self._per_step, self._patience = rollout, per_step, patience
         self._sent: set[str] = set()
         self._open: set[str] = set()
-        self._recorded, self._last = -1, time.monotonic()
+        self._at, self._recorded, self._last = (-1, 0), -1, time.monotonic()
 
     def advance(self, step: int, attempt: int, seen: Mapping[str, Any], want: int) -> bool:
         """Send what is missing of the first `want` requests; see `trialops.serving.rollout.Source`."""
+        if (step, attempt) != self._at:  # what a step before has left unread is on its record, not on this one's
+            self._at, self._recorded, self._last = (step, attempt), -1, time.monotonic()
+            self._open.clear()
         self._open.difference_update(seen)
         room, sent = ON_THEIR_WAY - len(self._open), 0
         for k in range(want):
