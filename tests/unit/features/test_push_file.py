@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -19,6 +20,8 @@ from trialops.stores.online import open_reader
 
 SERVICE = all_services()[0]
 LABS = SERVICE.view("labs").columns
+
+HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
 
 @pytest.fixture
@@ -39,14 +42,15 @@ def test_a_file_goes_online(kind: str, home: Path, tmp_path: Path) -> None:
 
     path = tmp_path / f"late.{kind}"
     getattr(table(today=[6, 3]), f"write_{kind}")(path)
-    told = CliRunner().invoke(features, ["push", "labs", str(path)], catch_exceptions=False)
+    # Help options as the parent command hands them down: click keeps those it makes first.
+    told = CliRunner().invoke(features, ["push", "labs", str(path)], catch_exceptions=False, **HELP)
     assert "2 rows kept; online 2 written, 0 were newer" in told.output
     with open_reader(settings().online, SERVICE) as reader:
         found = reader.read(["007", "008"])
     place = SERVICE.columns.index(LABS[0])
     assert found.values[0, place] == 1.5 and found.found.all()
     assert found.event_us.max(axis=1).tolist() == [timestamp_of(d).timestamp() * 1e6 for d in (5, -2)]
-    again = CliRunner().invoke(features, ["push", "labs", str(path), "--today", "4"])
+    again = CliRunner().invoke(features, ["push", "labs", str(path), "--today", "4"], **HELP)
     assert isinstance(again.exception, TrialOpsError) and "1 of 2 rows lie in the future" in again.exception.what
 
 
