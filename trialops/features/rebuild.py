@@ -31,17 +31,15 @@ def rebuild(
         Task, subjects, features, and what was done, by task.
     """
     from trialops.features.assembly import assemble
-    from trialops.features.definition_file import load
     from trialops.models.task import TASKS, load_task
 
-    of_subjects = {name: views[name] for name in load().views if name in views}
     made: list[tuple[str, int, int, str]] = []
     names = sorted(path.stem for path in TASKS.glob("*.yaml"))
     for number, name in enumerate(names):
         run.progress(name, number / len(names))
         task = load_task(name)
         try:
-            assembled = assemble(tables, of_subjects, task, run, seed=seed)
+            assembled = assemble(tables, views, task, run, seed=seed)
         except TrialOpsError as error:
             made.append((name, 0, len(task.features), f"not made: {error.what}"))
             continue

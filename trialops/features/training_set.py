@@ -134,7 +134,7 @@ def build(
     """The training set of a task.
 
     Args:
-        views: View name -> frame, from `feature_views`.
+        views: View name -> frame, from `feature_views`; those of visits and sites take no part.
         labels: One row per subject, from `trialops.features.labels.label`; rows with a reason in `excluded`
             are left out.
         task: Anything with name, landmark_day, blinded and features (ordered names; empty for all).
@@ -156,6 +156,8 @@ def build(
 
     definitions = definitions or load()
     check_blinded(definitions, task)
+    # Views of visits and of sites are about others than the one who is predicted.
+    views = {name: frame for name, frame in views.items() if name not in definitions.entity_views}
     wanted = _wanted(definitions, views, tuple(task.features))
     chosen = labels.filter(pl.col("excluded").is_null()).sort("subject_id")
     if chosen["subject_id"].is_duplicated().any():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.support.leakage import disturbed
 from trialops.errors import TrialOpsError
 from trialops.features import study_time
+from trialops.features.definitions import ENTITIES
 from trialops.features.labels import label
 from trialops.features.training_set import GROUPS, build, point_in_time
 from trialops.features.views import feature_views
@@ -166,3 +167,13 @@ def test_written_views_are_in_microseconds(trial: dict[str, pl.DataFrame], task:
     schema = pl.read_parquet_schema(tmp_path / "labs.parquet")
     assert schema["event_timestamp"] == schema["created"] == MOMENT
     assert (study_time.timestamp_of(28) - study_time.DAY_ONE) == timedelta(days=27)
+
+
+def test_views_of_visits_and_sites_take_no_part(trial: dict[str, pl.DataFrame], task: Task, tmp_path: Path) -> None:
+    """After feature_engineering the current features hold them too."""
+    labels = label(trial, task)
+    every = feature_views(trial, entities=tuple(ENTITIES))
+    assert len(every) > len(feature_views(trial))
+    assert build(every, labels, task, tmp_path / "all").equals(
+        build(feature_views(trial), labels, task, tmp_path / "subjects")
+    )
