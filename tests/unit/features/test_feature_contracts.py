@@ -13,6 +13,7 @@ from tests.support.clean_trial import make_trial
 from trialops.errors import TrialOpsError
 from trialops.features.contracts import SHIPPED, check, load_contracts, stated_units
 from trialops.features.definition_file import load
+from trialops.features.definitions import ENTITIES
 from trialops.features.validation import latest_rows, validate
 from trialops.features.validation_page import validation_page
 from trialops.features.views import FeatureViews, feature_views
@@ -125,3 +126,14 @@ def test_correlation_alone(views: FeatureViews) -> None:
     assert found.report is not None and found.report.verdict != "drift"
     assert found.correlations is not None and found.correlations.state == "drift"
     assert ("systolic_bp", "diastolic_bp") in {(pair.first, pair.second) for pair in found.correlations.changed}
+
+
+def test_views_of_visits_and_sites_beside_or_before_change_nothing(views: FeatureViews) -> None:
+    """A build by data_pipeline holds subjects alone, one by feature_engineering everybody."""
+    every = feature_views(make_trial(160, seed=3), entities=tuple(ENTITIES))
+    assert set(every) > set(views)
+    alone, new, old = (
+        validate(now, before, TASK, DEFINITIONS, CONTRACTS, POLICY).as_dict()
+        for now, before in ((views, views), (every, views), (views, every))
+    )
+    assert alone == new == old
