@@ -168,7 +168,7 @@ def _restated(
     key = list(KEYS)
     old = {name: before[name].join(after[name].select(key), on=key, how="semi") for name in names}
     new = {name: after[name].join(before[name].select(key), on=key, how="semi") for name in names}
-    ours = [{name: frame for name, frame in build.items() if name in definitions.views} for build in (before, after)]
-    gone = [item for item in difference(*ours, {}) if item.what == REMOVED]
+    held, left = ({name: f for name, f in build.items() if name in definitions.views} for build in (before, after))
+    gone = [item for item in difference(held, left, {}) if item.what == REMOVED]
     found = [item for item in difference(old, new, {}) if item.what == CHANGED] + gone
     return tuple(found), max((item.subjects / item.of for item in found if item.of), default=0.0)
