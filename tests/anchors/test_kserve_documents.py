@@ -208,12 +208,13 @@ class Recorded:
         for _ in range(want - len(seen)):
             self._n += 1
             p = (self._n % 97 + 1) / 100
+            arm = "candidate" if self._n % 97 < 0.97 * (0, 5, 25, 50, 100)[step] else "stable"
             good = {"status": 200, "ok": True, "refused": False, "seconds": 0.01, "probability": p, "digest": ""}
             bad = good | {"status": 500, "ok": False, "probability": None}
             self._log.write(
                 {
                     "request": str(self._n), "unit": f"u{self._n % 97}", "rollout": "k", "step": step,
-                    "attempt": attempt, "assigned": "stable", "served": "stable",
+                    "attempt": attempt, "assigned": arm, "served": arm,
                     "calls": {"stable": good, "candidate": bad if self._fails else good},
                 }
             )  # fmt: skip
