@@ -197,6 +197,10 @@ def _searcher(course: Course) -> Any:
         def restore(self, checkpoint_path: str) -> None:
             """Nothing to restore."""
 
+        def __reduce__(self) -> tuple[Any, ...]:
+            """Tune keeps its parts as bytes; the course, and the step it reports to, stay here."""
+            return Searcher, ("log_loss", "min")
+
     return Generations(metric="log_loss", mode="min")
 
 
