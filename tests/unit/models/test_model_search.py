@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -204,7 +205,13 @@ def test_ray_finds_the_same_model_and_leaves_nothing_running(
     arguments = {"trials": 8, "seed": 3, "storage": tmp_path}
     messages: list[str] = []
     before = {child.pid for child in psutil.Process(os.getpid()).children(recursive=True)}
-    result = search(parts[0], task, backend="ray", progress=lambda m, _: messages.append(m), **arguments)
+    lock = threading.Lock()  # a step's progress holds what cannot be sent to another process either
+
+    def progress(message: str, _: float) -> None:
+        with lock:
+            messages.append(message)
+
+    result = search(parts[0], task, backend="ray", progress=progress, **arguments)
     assert result.digest == found.digest
     assert result.trials.equals(found.trials)
     assert messages.count("trial 8 of 8") == 1
