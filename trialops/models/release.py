@@ -7,7 +7,6 @@ who rejects the evidence keeps the model out, whatever the policy and other sign
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from trialops.models.evidence import check_evidence
 from trialops.models.fairness import FairnessReport
 from trialops.models.policy import PromotionPolicy, load_promotion_policy
 from trialops.models.record import restore
+from trialops.stores.digest import document_digest
 from trialops.stores.promotion import Kept
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def decide_release(
     comparison = compare(model, other, held_out, role=role, thresholds=task.decision_thresholds)
     audit = restore(FairnessReport, fairness)
     decision = decide(restore(Evaluation, evaluation["model"]), comparison, audit, policy)
-    to_sign = _digest(
+    to_sign = document_digest(
         {
             "task": task.name,
             "model": model.digest,
@@ -324,7 +324,3 @@ def _reason(outcome: str, comparison: Mapping[str, Any]) -> str:
         return "the canary failed"
     objected = [f"rejected by signature of {signature['printed_name']}" for signature in comparison["objections"]]
     return "; ".join([*objected, *not_met]) or "the model in use stays"
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from trialops.models.calibration import Calibration, brier, calibration
 from trialops.models.discrimination import Estimate, auroc_interval, wilson, z_value
 from trialops.models.record import plain
+from trialops.monitoring.drift_statistics import adjusted
 from trialops.monitoring.verdict import MonitoringPolicy
 
 if TYPE_CHECKING:
@@ -259,11 +260,7 @@ def by_site(rows: pl.DataFrame, *, least: int, rate: float) -> tuple[SiteResult,
     )
     z = ((table["observed"] - table["expected"]) / table["variance"].sqrt()).to_numpy()
     values = np.array([math.erfc(abs(one) / math.sqrt(2)) for one in z])
-    order = np.argsort(values, kind="stable")
-    passes = np.flatnonzero(values[order] <= rate * np.arange(1, len(values) + 1) / max(len(values), 1))
-    flagged = np.zeros(len(values), dtype=bool)
-    if len(passes):
-        flagged[order[: passes[-1] + 1]] = True
+    flagged = adjusted(values) <= rate
     return tuple(
         SiteResult(site, n, observed, expected, float(value), bool(flag))
         for (site, n, observed, expected, _), value, flag in zip(table.iter_rows(), values, flagged, strict=True)

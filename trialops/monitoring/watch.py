@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,7 @@ from trialops.monitoring.concept import ConceptReport, concept_drift
 from trialops.monitoring.performance import INSUFFICIENT, Performance, judge, matured_cohort
 from trialops.monitoring.triggers import ask
 from trialops.monitoring.verdict import BAD, MonitoringPolicy, Verdict, Windows
+from trialops.stores.digest import document_digest
 
 if TYPE_CHECKING:
     import polars as pl
@@ -165,10 +164,8 @@ def conclude(
         "concept": str(performance["concept"]["verdict"]),
         "feature drift": str(drift["verdict"]),
     }
-    looked_at = json.dumps([performance, drift], sort_keys=True, separators=(",", ":")).encode()
-    verdict = Windows(run.objects, task).look(
-        str(performance["model"]), hashlib.sha256(looked_at).hexdigest(), parts, policy, run_id=run.run_id
-    )
+    looked_at = document_digest([performance, drift])
+    verdict = Windows(run.objects, task).look(str(performance["model"]), looked_at, parts, policy, run_id=run.run_id)
     if verdict.asks:
         ask(run, RETRAINING, f"{task}-{verdict.asks:06d}", arguments={"task": task}, reason=verdict.reason)
     return verdict

@@ -6,7 +6,6 @@ Nothing goes into production that nobody has signed for. What is signed is the d
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from trialops.governance.signatures import Signatures
 from trialops.models.evidence_store import evidence_index, get_evidence
 from trialops.models.registration import NOT_PASSED, passed
 from trialops.serving.policy import load_policy
+from trialops.stores.digest import document_digest
 
 if TYPE_CHECKING:
     from trialops.stores.context import Step
@@ -88,7 +88,7 @@ def deployment_gate(run: Step, task: str, version: str, champion: str) -> Gate:
     found = get_evidence(run, task, version)
     index = evidence_index(run, task, version)
     documents = {name: index[name]["digest"] for name in sorted(found)}
-    to_sign = _digest(
+    to_sign = document_digest(
         {
             "task": task,
             "version": version,
@@ -241,10 +241,6 @@ def conclude_deployment(run: Step, gate: Mapping[str, Any], outcome: str) -> dic
         "champion_digest": champion.digest if champion else "",
         "reason": reason,
     }
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def rollout_documents(run: Step, gate: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[str, str]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from trialops.errors import TrialOpsError
 from trialops.serving.boundaries import Spending, drift_for_power, spending_boundary
 from trialops.serving.power import units_for_means, units_for_proportions
 from trialops.serving.routing import point, unit_of
+from trialops.stores.digest import document_digest
 
 USES = Path(__file__).parent / "policies" / "experiments.yaml"
 Metric = Literal["proportion", "mean"]
@@ -180,9 +179,9 @@ def load_experiment(path: Path, uses: Path = USES) -> Experiment:
             power=float(content["power"]),
             looks=tuple(map(float, content["looks"])),
             spending=content["spending"],
-            digest=_digest(content),
+            digest=document_digest(content),
             sample_ratio_alpha=float(policy["sample_ratio_alpha"]),
-            policy_digest=_digest(policy),
+            policy_digest=document_digest(policy),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise TrialOpsError(
@@ -239,7 +238,3 @@ def _fields(content: Mapping[str, Any], expected: set[str], where: str) -> None:
             where=where,
             fix="Give exactly the fields of an experiment.",
         )
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Content digests of tables: equal content gives an equal digest, whatever the files look like.
+"""Content digests of tables and documents: equal content gives an equal digest, whatever the files look like.
 
 A digest of data files would change with compression, chunking or writer version. This one covers column names,
 types, validity and values in row order, block by block, so that a resumed run can be shown to equal an
@@ -8,12 +8,18 @@ uninterrupted one and a reference can be checked against what is read.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 BLOCK_ROWS = 65_536
+
+
+def document_digest(content: Any) -> str:
+    """SHA-256 of JSON values, whatever the order of their keys: what a person signs, or a window has looked at."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def table_digest(table: pa.Table) -> str:
