@@ -16,7 +16,7 @@ from trialops.features.training_set import point_in_time
 from trialops.features.views import ages, feature_views
 from trialops.stores.online import entity_services, from_definitions, open_reader
 from trialops.stores.online.spec import FeatureServiceSpec
-from trialops.stores.online.vector import feature_matrix
+from trialops.stores.online.vector import MatrixPlan
 
 DEFINITIONS = load()
 SERVICE = from_definitions(DEFINITIONS)
@@ -92,7 +92,7 @@ def online(url: str, subjects: list[str]) -> np.ndarray:
     """The same from the online store."""
     with open_reader(url, SERVICE) as reader:
         rows = reader.read(sorted(subjects))
-    return feature_matrix(SERVICE, rows, (*SERVICE.columns, *SERVICE.ages), NOW)
+    return MatrixPlan(SERVICE, (*SERVICE.columns, *SERVICE.ages))(rows, NOW)
 
 
 def newest(

@@ -61,9 +61,7 @@ def test_fields_are_those_of_feast(view: str, column: str) -> None:
 @example(-0.0)
 def test_doubles_are_those_of_protobuf(number: float) -> None:
     theirs = Value() if math.isnan(number) else Value(double_val=number)
-    data = layout.encode_double(number)
-    assert data == theirs.SerializeToString()
-    back = layout.decode_number(data)
+    back = layout.decode_number(theirs.SerializeToString())
     assert math.isnan(back) if math.isnan(number) else struct.pack("<d", back) == struct.pack("<d", number)
 
 

@@ -14,7 +14,7 @@ from tests.support.online_stores import LABS, SPEC, VITALS, feast_read, feast_st
 from trialops.errors import TrialOpsError
 from trialops.stores.online import FeatureServiceSpec, ViewSpec, entity_services, from_definitions, open_reader
 from trialops.stores.online.spec import NEVER
-from trialops.stores.online.vector import ahead, feature_matrix, latest_days
+from trialops.stores.online.vector import MatrixPlan, ahead
 from trialops.stores.online.writer import open_writer, write_view
 
 DAY_US = 86_400_000_000
@@ -266,18 +266,18 @@ def test_ages_and_order_are_made_for_the_model(online_url: str) -> None:
     write(online_url, labs=frame, vitals=rows(VITALS, {"a": 1}, 60.0))
     with open_reader(online_url, SPEC) as reader:
         found = reader.read(["a", "b", "nobody"])
-    assert latest_days(found).tolist() == [21, 4, 0]
     features = ["pulse", "days_since_labs", "ast"]
-    matrix = feature_matrix(SPEC, found, features, np.array([25, 4, 1]))
+    plan = MatrixPlan(SPEC, features)
+    matrix = plan(found, np.array([25, 4, 1]))
     # There is no day 0: from day -2 to day 4 are five days.
     np.testing.assert_array_equal(matrix, [[60, 4, 1], [np.nan, 5, 4], [np.nan] * 3])
     assert ahead(found, 10).tolist() == [[True, False], [False, False], [False, False]]
     with pytest.raises(TrialOpsError, match="day 0"):
-        feature_matrix(SPEC, found, features, 0)
+        plan(found, 0)
     with pytest.raises(TrialOpsError, match="2 study days"):
-        feature_matrix(SPEC, found, features, np.array([1, 2]))
+        plan(found, np.array([1, 2]))
     with pytest.raises(TrialOpsError, match="unknown_feature"):
-        feature_matrix(SPEC, found, ["unknown_feature"], 1)
+        MatrixPlan(SPEC, ["unknown_feature"])
 
 
 def test_a_narrowed_service_reads_only_what_a_model_needs(online_url: str) -> None:

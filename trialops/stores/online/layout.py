@@ -99,11 +99,6 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def encode_double(value: float | None) -> bytes:
-    """A number as feast.types.Value; NaN and None are a Value that holds nothing."""
-    return NULL if value is None or math.isnan(value) else DOUBLE + struct.pack("<d", value)
-
-
 def decode_number(data: bytes | None) -> float:
     """A feast.types.Value as a number, NaN where it holds nothing.
 

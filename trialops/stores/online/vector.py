@@ -59,14 +59,6 @@ def day_ordinals(study_day: int | NDArray[np.int64], n: int) -> NDArray[np.int64
     return ordinals if days.ndim else np.full(n, ordinals)
 
 
-def latest_days(rows: OnlineRows) -> NDArray[np.int64]:
-    """Study day of each subject's newest values over all views, int64 [n]; 0, which is no day, where not found."""
-    import numpy as np
-
-    newest = event_ordinals(rows.event_us.max(axis=1, initial=NEVER))
-    return np.where(rows.found, np.where(newest >= 0, newest + 1, newest), 0)
-
-
 def ahead(rows: OnlineRows, study_day: int | NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether a view's values, bool [n, v], are from after the study day asked for.
 
@@ -128,23 +120,3 @@ class MatrixPlan:
             day = out[:, self._aged]
             out[:, self._aged] = ordinals[:, None] - (day - (day > 0))
         return out
-
-
-def feature_matrix(
-    spec: FeatureServiceSpec,
-    rows: OnlineRows,
-    features: Sequence[str],
-    study_day: int | NDArray[np.int64],
-) -> NDArray[np.float64]:
-    """Features in the order given, float64 [n, len(features)], NaN where unknown.
-
-    Args:
-        spec: What was read.
-        rows: What a reader of it gave.
-        features: Columns of its views, and ages.
-        study_day: Study day to count ages to, one for all or int64 [n].
-
-    Raises:
-        TrialOpsError: A feature is not in the specification, or a day is 0.
-    """
-    return MatrixPlan(spec, features)(rows, study_day)
