@@ -93,7 +93,7 @@ def export_research_database(
     """
     from dataclasses import asdict
 
-    from trialops.regulatory.access import authorise
+    from trialops.governance.access import authorise
     from trialops.regulatory.research_database import check_target, export_cdm, newest_cdm, research_page
     from trialops.stores import step
 
@@ -135,8 +135,8 @@ def share_with_partner(
     from datetime import UTC, datetime
     from pathlib import Path
 
+    from trialops.governance.access import authorise
     from trialops.privacy.sharing_run import SUFFIX, share
-    from trialops.regulatory.access import authorise
     from trialops.stores import step
 
     with step("share-with-partner", agreement=agreement, purpose=purpose, dataset=dataset) as run:

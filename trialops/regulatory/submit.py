@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trialops.errors import TrialOpsError
+from trialops.governance.access import authorise
 from trialops.pages import Facts, Figure, Page, Section, Table, Text, Verdict, plots
-from trialops.regulatory.access import authorise
 from trialops.regulatory.cut import make_cut
 from trialops.regulatory.define_rules import RULES
 from trialops.regulatory.metadata import Study

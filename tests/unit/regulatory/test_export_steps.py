@@ -63,7 +63,7 @@ def test_a_submission_is_made_of_the_sealed_delivery(raw: Made, tmp_path: Path) 
     assert "Set aside at intake, no result: 2 record(s)." in guide
     found = events(run)
     assert (
-        ("export.allow", PURPOSE) in found and ("data.unseal", PURPOSE) in found and ("export.write", PURPOSE) in found
+        ("access.allow", PURPOSE) in found and ("data.unseal", PURPOSE) in found and ("export.write", PURPOSE) in found
     )
     assert "T1-01-001" not in json.dumps(done.manifest) + str(done.page)
     # Nothing identifiable is left in the clear below the home.
@@ -80,10 +80,10 @@ def test_a_role_that_may_not_is_refused_before_anything_is_read(
     monkeypatch.setenv("TRIALOPS_ROLE", role)
     settings.cache_clear()
     run = step()
-    with pytest.raises(TrialOpsError, match="may not export") as caught:
+    with pytest.raises(TrialOpsError, match="may not use") as caught:
         submit(run, raw, NOBODY, target=str(tmp_path / "out"), purpose=PURPOSE)
     assert caught.value.where == "TRIALOPS_ROLE" and "regulatory affairs" in caught.value.fix
-    assert [a for a, _ in events(run)] == ["data.seal", "export.refuse"]
+    assert [a for a, _ in events(run)] == ["data.seal", "access.refuse"]
 
 
 def test_a_purpose_is_needed(raw: Made, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_kinds_of_export_have_roles_of_their_own(
     if ok:
         assert admit(step(), what, PURPOSE).role == role
         return
-    with pytest.raises(TrialOpsError, match="may not export"):
+    with pytest.raises(TrialOpsError, match="may not use"):
         admit(step(), what, PURPOSE)
 
 

@@ -1,0 +1,1 @@
+"""Drug safety: grading, seriousness, expedited clocks, cases and their reports, signals."""

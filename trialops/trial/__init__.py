@@ -1,0 +1,1 @@
+"""The conduct of the trial: enrolment, eligibility, cohorts, milestones, site risk, retention."""
