@@ -37,7 +37,7 @@ def route(model: str, stable: str, host: str, port: int, port_file: Path | None,
             raise TrialOpsError(
                 "No version is in service", where=f"model {model}", fix="Deploy one: trialops run model_deployment"
             )
-        at, number = _address(stable)
+        at, number = address(stable)
         write_routing(file, Routing(model, Backend(at, number, champion.version, champion.digest)))
     arguments = ["--routing", str(file), "--calls", str(file.parent / CALLS), "--host", host, "--port", str(port)]
     arguments += ["--drain", str(drain), *(("--port-file", str(port_file)) if port_file else ())]
@@ -63,7 +63,7 @@ def rollout(
     from trialops.serving.policy import load_policy
     from trialops.settings import settings
 
-    host, port = _address(candidate)
+    host, port = address(candidate)
     result = roll_out_live(
         settings(),
         model,
@@ -82,7 +82,12 @@ def rollout(
     raise SystemExit(0 if result.decision == "promote" else 1)
 
 
-def _address(text: str) -> tuple[str, int]:
+def address(text: str) -> tuple[str, int]:
+    """Host and port of HOST:PORT.
+
+    Raises:
+        TrialOpsError: The text is something else.
+    """
     host, _, port = text.rpartition(":")
     if not host or not port.isdigit():
         raise TrialOpsError(f"{text!r} is no address", where="command line", fix="Give HOST:PORT.")

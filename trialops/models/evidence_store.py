@@ -116,10 +116,19 @@ def evidence_index(run: Step, name: str, version: str) -> dict[str, dict[str, st
     return _index(run.objects, name, version)
 
 
+def put_bundle(run: Step, name: str, version: str, folder: Path) -> None:
+    """Keep a version's bundle where a model server on a cluster is told to load it from."""
+    _put_folder(run, f"models/{name}/{version}/bundle", folder)
+
+
 def put_baseline(run: Step, name: str, version: str, folder: Path) -> None:
     """Keep the prespecified model beside the version it is the benchmark of."""
+    _put_folder(run, f"models/{name}/{version}/baseline", folder)
+
+
+def _put_folder(run: Step, prefix: str, folder: Path) -> None:
     for path in sorted(item for item in folder.iterdir() if item.is_file()):
-        run.objects.put(f"models/{name}/{version}/baseline/{path.name}", path.read_bytes())
+        run.objects.put(f"{prefix}/{path.name}", path.read_bytes())
 
 
 def get_baseline(run: Step, name: str, version: str, into: Path) -> Path:

@@ -12,7 +12,7 @@ from trialops.governance.lineage import tables_used, upstream
 from trialops.models.bundle import Bundle
 from trialops.models.environment import environment
 from trialops.models.evidence import check_search
-from trialops.models.evidence_store import get_evidence, put_baseline, put_evidence
+from trialops.models.evidence_store import get_evidence, put_baseline, put_bundle, put_evidence
 from trialops.stores.registry import CANDIDATE, CHALLENGER, CHAMPION, DataUsed, Registered
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def register_trained(
             data=made_from,
             run_id=run.run_id,
         )
+    put_bundle(run, task, registered.version, bundle)
     put_baseline(run, task, registered.version, baseline)
     put_evidence(
         run,

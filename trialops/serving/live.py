@@ -99,7 +99,7 @@ def roll_out_live(
         LiveTraffic(poll_seconds=poll_seconds, most_seconds=most_seconds),
         run.engine,
         live=True,
-        truth=lambda: Truth(labels=_labels(outcomes)),
+        truth=lambda: Truth(labels=known_labels(outcomes)),
         conclude=lambda result: _conclude(run, gate, result),
         progress=progress,
     ).run()
@@ -146,7 +146,8 @@ def _conclude(run: Step, gate: Gate, result: CanaryResult) -> None:
     conclude_deployment(run, asdict(gate), result.decision)
 
 
-def _labels(path: Path | None) -> dict[str, float]:
+def known_labels(path: Path | None) -> dict[str, float]:
+    """Labels by unit, of a CSV file with the columns subject_id and label; none where there is no file."""
     import polars as pl
 
     if path is None or not path.exists():

@@ -248,6 +248,13 @@ def test_one_model_is_one_version_however_often_it_is_registered(run: Step, tmp_
     assert (
         found.tags["training_digest"] == judged().training.digest and found.tags["fairness"] == "insufficient evidence"
     )
+    # What KServe is told to load is there, for the second version too.
+    for name in run.objects.list(f"models/{TASK}/1/bundle"):
+        target = tmp_path / "from_store" / name.rpartition("/")[2]
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(run.objects.get(name))
+    assert Bundle.load(tmp_path / "from_store").digest == first.digest
+    assert list(run.objects.list(f"models/{TASK}/2/bundle"))
 
 
 def test_champion_is_fetched_and_must_be_the_one_the_run_started_with(run: Step, tmp_path: Path) -> None:
