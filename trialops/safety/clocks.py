@@ -230,7 +230,7 @@ def _end_all(found: list[Clock], at: datetime, reason: str) -> None:
 
 
 def _submit(found: list[Clock], sent: Sent) -> None:
-    """End the clocks that a report answers: of versions up to the one it tells; to complete a report takes all of it."""
+    """End the clocks a report answers: of versions up to the one it tells; a completion only by a complete one."""
     for number, clock in enumerate(found):
         if clock.state == OPEN and clock.version <= sent.version and (clock.kind != "complete" or sent.complete):
             found[number] = replace(clock, ended=sent.at)
