@@ -1,0 +1,191 @@
+"""Screen spontaneous reports for disproportionality beside one DuckDB group-by over the same rows.
+
+    python -m benchmarks.signals --reports 100000 1000000 --repeats 3
+    python -m benchmarks.signals --reports 100000 1000000 20000000 --repeats 3 --unsorted
+
+Reports are synthetic and seeded: about 5,000 products and 15,000 events with Zipf margins, one product in most reports
+and two events on average, so a little over two rows each; sex, age band and year as strata. They are written once to
+a Parquet file, sorted by report as reporting systems deliver them.
+
+* `group_by`: one DuckDB query over the file, ``SELECT product, event, count(*) GROUP BY product, event``, the result
+  counted and dropped. It counts rows, not different reports, has no margins, no expected counts and no measures: it is
+  the least that anybody would have to do. Threads: two, memory limit 6 GB.
+* `closed_forms`: counts of different reports with all margins, then PRR with interval and Yates's chi-squared, ROR, IC.
+* `stratified`: the same with expected counts over sex, age band and year.
+* `ebgm`: the closed forms, the fitted prior, EBGM, EB05 and EB95 of every pair.
+* `unsorted` (with --unsorted): the closed forms with the rows in random order, which have to be spilled first.
+
+Every run is a process of its own, the ways in turn; prints one JSON object: seconds and peak memory (of the process,
+libraries included), the ratio to the group-by, and the seconds per report relative to the smallest size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+THREADS = 2
+for _name in ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, str(THREADS))
+
+import numpy as np  # noqa: E402
+
+PRODUCTS, EVENTS, CHUNK = 5_000, 15_000, 500_000
+WAYS = ("group_by", "closed_forms", "stratified", "ebgm")
+STRATA = ("sex", "age", "year")
+
+
+def make(path: Path, reports: int, seed: int = 0, *, shuffled: bool = False) -> int:
+    """Write synthetic report rows; returns their number.
+
+    Args:
+        path: Parquet file.
+        reports: Different reports.
+        seed: Of everything drawn.
+        shuffled: Rows of each million reports in random order, and report ids without order.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rng = np.random.default_rng(seed)
+    products, events = (_zipf(n) for n in (PRODUCTS, EVENTS))
+    names = [pa.array([f"{kind}{i:05d}" for i in range(n)]) for kind, n in (("DRUG ", PRODUCTS), ("EVENT ", EVENTS))]
+    levels = [
+        pa.array(v) for v in (["F", "M", "U"], [f"{a}-" for a in range(0, 90, 10)], [str(y) for y in range(2004, 2024)])
+    ]
+    scramble = 0x9E3779B97F4A7C15 % (1 << 62) | 1
+    writer, total = None, 0
+    for start in range(0, reports, CHUNK):
+        n = min(CHUNK, reports - start)
+        each = rng.geometric(0.5, n)  # events of a report: two on average
+        second = rng.random(n) < 0.15  # a second product, with the same events
+        times = each * (1 + second)
+        report = np.repeat(np.arange(start, start + n, dtype=np.int64), times)
+        first_row = np.cumsum(times) - times
+        within = np.arange(report.size) - np.repeat(first_row, times)
+        owner = np.repeat(np.arange(n), times)
+        drawn = rng.choice(PRODUCTS, (2, n), p=products)
+        product = drawn[(within >= each[owner]).astype(int), owner]
+        of_report = np.cumsum(each) - each
+        event = rng.choice(EVENTS, int(each.sum()), p=events)[of_report[owner] + within % each[owner]]
+        strata = [
+            rng.choice(3, n, p=[0.55, 0.38, 0.07]),
+            rng.integers(0, 9, n),
+            np.full(n, min(19, start * 20 // reports)),
+        ]
+        order = np.arange(report.size)
+        if shuffled:
+            report, order = (report * scramble) % (1 << 40), rng.permutation(report.size)
+        columns = [pa.array(report[order])]
+        coded = [product, event, *(s[owner] for s in strata)]
+        for codes, values in zip(coded, [*names, *levels], strict=True):
+            columns.append(pa.DictionaryArray.from_arrays(pa.array(codes[order].astype(np.int32)), values))
+        table = pa.table(columns, names=["report", "product", "event", *STRATA])
+        writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
+        writer.write_table(table, row_group_size=1_000_000)
+        total += table.num_rows
+    if writer is not None:
+        writer.close()
+    return total
+
+
+def _zipf(n: int) -> np.ndarray:
+    weights = 1.0 / (np.arange(n) + 10.0)
+    return weights / weights.sum()
+
+
+def run(way: str, path: Path) -> dict[str, Any]:
+    """One way over one file, timed."""
+    if way == "group_by":
+        import duckdb
+
+        link = duckdb.connect(config={"threads": THREADS, "memory_limit": "6GB"})
+        started = time.perf_counter()
+        query = f"SELECT product, event, count(*) AS n FROM read_parquet('{path}') GROUP BY product, event"
+        pairs, rows = link.execute(f"SELECT count(*), sum(n)::BIGINT FROM ({query})").fetchall()[0]
+        return {"seconds": time.perf_counter() - started, "pairs": pairs, "rows": rows}
+    from trialops.safety.signals.counting import count_reports
+    from trialops.safety.signals.policy import load_signal_policy
+    from trialops.safety.signals.readers import Columns, ReportRows
+    from trialops.safety.signals.screening import measured
+
+    started = time.perf_counter()
+    rows = ReportRows(path, Columns(strata=STRATA if way == "stratified" else ()))
+    counts = count_reports(rows, workers=THREADS, folder=path.parent)
+    counted = time.perf_counter() - started
+    result = measured(counts, load_signal_policy(), ebgm=way == "ebgm")
+    seconds = time.perf_counter() - started
+    return {"seconds": seconds, "counting": counted, "pairs": result.pairs.height, "rows": counts.rows}
+
+
+def measure(way: str, path: Path) -> dict[str, Any]:
+    """The same in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.signals", "--one", way, "--file", str(path)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def compare(reports: int, repeats: int, folder: Path, unsorted: bool) -> dict[str, Any]:
+    """All ways over one size, in turn."""
+    files = {way: folder / "sorted.parquet" for way in WAYS}
+    rows = make(files["group_by"], reports)
+    if unsorted:
+        files["unsorted"] = folder / "unsorted.parquet"
+        make(files["unsorted"], reports, shuffled=True)
+    runs: dict[str, list[dict[str, Any]]] = {way: [] for way in files}
+    for _ in range(repeats):
+        for way, path in files.items():
+            runs[way].append(measure(way, path))
+            print(f"{reports} reports, {way}: {runs[way][-1]}", file=sys.stderr, flush=True)
+    median = {way: statistics.median(r["seconds"] for r in found) for way, found in runs.items()}
+    return {
+        "reports": reports,
+        "rows": rows,
+        "file_mib": round(files["group_by"].stat().st_size / 2**20),
+        "pairs": runs["group_by"][0]["pairs"],
+        "seconds": {way: [round(r["seconds"], 3) for r in found] for way, found in runs.items()},
+        "peak_mib": {way: max(r["peak_mib"] for r in found) for way, found in runs.items()},
+        "ratio_to_group_by": {way: round(seconds / median["group_by"], 2) for way, seconds in median.items()},
+        "microseconds_per_report": {way: seconds / reports * 1e6 for way, seconds in median.items()},
+    }
+
+
+def main() -> int:
+    """Run the comparison; returns 0 when every way saw the same pairs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reports", type=int, nargs="+", default=[100_000, 1_000_000])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--unsorted", action="store_true", help="also with the rows in random order")
+    parser.add_argument("--folder", type=Path, help="where the files go; a temporary folder by default")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        result = run("closed_forms" if arguments.one == "unsorted" else arguments.one, arguments.file)
+        result["peak_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print(json.dumps(result))
+        return 0
+    results = []
+    for reports in arguments.reports:
+        with tempfile.TemporaryDirectory(dir=arguments.folder) as place:
+            results.append(compare(reports, arguments.repeats, Path(place), arguments.unsorted))
+    smallest = results[0]["microseconds_per_report"]
+    for result in results:
+        result["per_report_to_smallest"] = {
+            way: round(value / smallest[way], 2) for way, value in result["microseconds_per_report"].items()
+        }
+    print(json.dumps({"threads": THREADS, "results": results}, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,203 @@
+"""Counts of reports by pair, product, event and stratum, and the expected counts that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from trialops.safety.signals.tally import apart
+
+if TYPE_CHECKING:
+    import polars as pl
+    from numpy.typing import NDArray
+
+    from trialops.safety.signals.coding import Coder
+    from trialops.safety.signals.tally import Tally
+
+_CELLS = 4_000_000  # margins laid out at a time when expected counts are summed over strata
+
+
+class Accounts(Protocol):
+    """Counts while they grow, by code."""
+
+    pairs: Tally
+    products: Tally
+    events: Tally
+    strata: Tally
+    rows: int
+    distinct: int
+    conflicting: int
+    removed: int
+
+
+@dataclass(frozen=True)
+class Margin:
+    """Reports by name and stratum, as sorted triples of codes and counts."""
+
+    code: NDArray[np.int64]
+    stratum: NDArray[np.int64]
+    count: NDArray[np.int64]
+
+    def totals(self, names: int) -> NDArray[np.int64]:
+        """Reports by name over all strata."""
+        sums = np.zeros(names, np.int64)
+        np.add.at(sums, self.code, self.count)
+        return sums
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Counts of different reports.
+
+    Attributes:
+        products: Names, in alphabetical order; codes are places in here.
+        events: The same for events.
+        strata: The same for strata.
+        product: Product code of each pair; pairs are sorted by product, then event.
+        event: Event code of each pair.
+        a: Reports with both.
+        by_product: Reports by product and stratum.
+        by_event: Reports by event and stratum.
+        by_stratum: Reports by stratum.
+        rows: Complete rows read.
+        distinct: Different rows among them, over reports that were counted.
+        conflicting: Reports whose rows name different strata; they make up a stratum of their own.
+        removed: Reports left out because they hold a pair that was to be removed.
+        aside: Rows set aside, by reason.
+        places: The first rows set aside: number, reason.
+    """
+
+    products: Sequence[str]
+    events: Sequence[str]
+    strata: Sequence[str]
+    product: NDArray[np.int64]
+    event: NDArray[np.int64]
+    a: NDArray[np.int64]
+    by_product: Margin
+    by_event: Margin
+    by_stratum: NDArray[np.int64]
+    rows: int
+    distinct: int
+    conflicting: int
+    removed: int
+    aside: dict[str, int]
+    places: Sequence[tuple[int, str]]
+
+    @property
+    def reports(self) -> int:
+        """N, the number of reports."""
+        return int(self.by_stratum.sum())
+
+    @property
+    def n_product(self) -> NDArray[np.int64]:
+        """Reports with each pair's product: a + b."""
+        return self.by_product.totals(len(self.products))[self.product]
+
+    @property
+    def n_event(self) -> NDArray[np.int64]:
+        """Reports with each pair's event: a + c."""
+        return self.by_event.totals(len(self.events))[self.event]
+
+    def expected(self) -> NDArray[np.float64]:
+        """E of each pair: sum over strata of n_is n_js / N_s."""
+        return expected(self, self.product, self.event)
+
+    def table(self) -> pl.DataFrame:
+        """One row per pair: product, event, a, b, c, d, expected."""
+        import polars as pl
+
+        a, first, second, total = self.a, self.n_product, self.n_event, self.reports
+        return pl.DataFrame(
+            {
+                "product": pl.Series(self.products, dtype=pl.String).gather(self.product),
+                "event": pl.Series(self.events, dtype=pl.String).gather(self.event),
+                "a": a,
+                "b": first - a,
+                "c": second - a,
+                "d": total - first - second + a,
+                "expected": self.expected(),
+            }
+        )
+
+
+def expected(counts: Counts, product: NDArray[np.int64], event: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Expected counts of any pairs, observed or not.
+
+    Args:
+        counts: The margins.
+        product: Product codes.
+        event: Event codes.
+
+    Returns:
+        E of each pair; strata are added in their order, so equal margins give equal bits.
+    """
+    used = np.flatnonzero(counts.by_stratum)
+    if used.size <= 1:
+        total = max(counts.reports, 1)
+        first = counts.by_product.totals(len(counts.products))[product]
+        second = counts.by_event.totals(len(counts.events))[event]
+        return first.astype(np.float64) * second.astype(np.float64) / total
+    from scipy.sparse import csr_matrix
+
+    width = len(counts.strata)
+    left, right = (
+        csr_matrix((m.count.astype(np.float64), (m.code, m.stratum)), shape=(n, width))
+        for m, n in ((counts.by_product, len(counts.products)), (counts.by_event, len(counts.events)))
+    )
+    shares = np.divide(1.0, counts.by_stratum, out=np.zeros(width), where=counts.by_stratum > 0)
+    total_of = np.zeros(product.size, np.float64)
+    step = max(1, _CELLS // width)
+    for start in range(0, product.size, step):
+        here = slice(start, start + step)
+        # Laid out stratum by row: the sum runs over rows in order, whatever else is in the block.
+        n_product, n_event = left[product[here]].toarray().T, right[event[here]].toarray().T
+        for layer in range(width):
+            total_of[here] += n_product[layer] * n_event[layer] * shares[layer]
+    return total_of
+
+
+def counts_of(coder: Coder, account: Accounts) -> Counts:
+    """Counts by name instead of by order of appearance."""
+    names, places = zip(*(_in_order(v.names) for v in (coder.products, coder.events, coder.layers)), strict=True)
+    keys, a = account.pairs.totals()
+    product, event = apart(keys)
+    product, event = places[0][product], places[1][event]
+    order = np.lexsort((event, product))
+    strata, in_strata = account.strata.totals()
+    by_stratum = np.zeros(len(names[2]), np.int64)
+    by_stratum[places[2][strata]] = in_strata
+    return Counts(
+        products=names[0],
+        events=names[1],
+        strata=names[2],
+        product=product[order],
+        event=event[order],
+        a=a[order],
+        by_product=_margin(account.products, places[0], places[2]),
+        by_event=_margin(account.events, places[1], places[2]),
+        by_stratum=by_stratum,
+        rows=account.rows,
+        distinct=account.distinct,
+        conflicting=account.conflicting,
+        removed=account.removed,
+        aside=dict(sorted(coder.aside.items())),
+        places=tuple(coder.places),
+    )
+
+
+def _in_order(names: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
+    order = sorted(range(len(names)), key=names.__getitem__)
+    place = np.empty(len(names), np.int64)
+    place[order] = np.arange(len(names))
+    return [names[i] for i in order], place
+
+
+def _margin(tally: Tally, names: NDArray[np.int64], strata: NDArray[np.int64]) -> Margin:
+    keys, count = tally.totals()
+    code, stratum = apart(keys)
+    code, stratum = names[code], strata[stratum]
+    order = np.lexsort((stratum, code))
+    return Margin(code[order], stratum[order], count[order])
