@@ -248,6 +248,113 @@ rollouts = sa.Table(
     sa.UniqueConstraint("rollout", "seq", name="uq_rollouts_rollout"),
 )
 
+report_events = sa.Table(
+    "report_events",
+    metadata,
+    sa.Column("id", _KEY, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("study", sa.String(128), nullable=False),
+    sa.Column("message_id", sa.String(128), nullable=False),
+    sa.Column("seq", sa.Integer, nullable=False),
+    sa.Column("event", sa.String(16), nullable=False),
+    sa.Column("case_id", sa.String(128), nullable=False),
+    sa.Column("case_version", sa.Integer, nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("due", sa.String(32), nullable=False),
+    sa.Column("until", sa.String(32), nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.UniqueConstraint("study", "message_id", "seq"),
+    sa.Index("ix_report_events_study_case_id", "study", "case_id"),
+)
+
+report_acknowledgements = sa.Table(
+    "report_acknowledgements",
+    metadata,
+    sa.Column("id", _KEY, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("study", sa.String(128), nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("object_key", sa.Text, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("message_id", sa.String(128), nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.UniqueConstraint("study", "digest"),
+    sa.Index("ix_report_acknowledgements_study_message_id", "study", "message_id"),
+)
+
+safety_cases = sa.Table(
+    "safety_cases",
+    metadata,
+    sa.Column("id", _KEY, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("study", sa.Text, nullable=False),
+    sa.Column("case", sa.Text, nullable=False, unique=True),
+    sa.Column("event", sa.String(64), nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.UniqueConstraint("study", "event", name="uq_safety_cases_study"),
+)
+
+safety_case_versions = sa.Table(
+    "safety_case_versions",
+    metadata,
+    sa.Column("id", _KEY, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("case", sa.Text, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("sealed", sa.String(64), nullable=False),
+    sa.Column("aware", sa.String(32), nullable=False),
+    sa.Column("basis", sa.Text, nullable=False),
+    sa.Column("changed", sa.Text, nullable=False),
+    sa.Column("facts", sa.Text, nullable=False),
+    sa.Column("rulings", sa.Text, nullable=False),
+    sa.Column("policy_digest", sa.String(64), nullable=False),
+    sa.Column("delivery", sa.String(64), nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.UniqueConstraint("case", "version", name="uq_safety_case_versions_case"),
+)
+
+safety_assessments = sa.Table(
+    "safety_assessments",
+    metadata,
+    sa.Column("id", _KEY, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("case", sa.Text, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("related", sa.String(16), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.UniqueConstraint("case", "version", name="uq_safety_assessments_case"),
+)
+
+safety_case_actions = sa.Table(
+    "safety_case_actions",
+    metadata,
+    sa.Column("id", _KEY, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("case", sa.Text, nullable=False, index=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("action", sa.String(16), nullable=False),
+    sa.Column("authority", sa.String(16), nullable=False),
+    sa.Column("moment", sa.String(32), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("run_id", sa.Text, nullable=False),
+)
+
 APPEND_ONLY = (
     "audit_events",
     "signatures",
@@ -261,5 +368,7 @@ APPEND_ONLY = (
     "quality_queries",
     "quality_query_events",
     "rollouts",
+    "report_events",
+    "report_acknowledgements",
 )
 """Tables whose rows are never changed or removed, by trigger (21 CFR 11.10(e))."""
