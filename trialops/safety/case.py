@@ -1,9 +1,10 @@
 """A safety case in words: all that an individual case safety report can say, whatever message carries it.
 
-The content is that of ICH E2B(R3) with FDA's regional elements (sections C to H). Codes are words (`trialops.safety.terms`),
-dates are ISO 8601 as precise as they are known, a value that is not there may say why (`Null`). Everything is frozen and
-checked when it is made; `Case.to_dict` and `from_dict` are each other's inverse. Treatment stands only in `drugs`: a case
-built for a blinded reader names the investigational product with `blinded=True` and no arm.
+The content is that of ICH E2B(R3) with FDA's regional elements (sections C to H). Codes are words
+(`trialops.safety.terms`), dates are ISO 8601 as precise as they are known, a value that is not there may say why
+(`Null`). Everything is frozen and checked when it is made; `Case.to_dict` and `from_dict` are each other's inverse.
+Treatment stands only in `drugs`: a case built for a blinded reader names the investigational product with
+`blinded=True` and no arm.
 
 Numbers of repeating parts count from 1: `Relation.reaction` is the place of a reaction in `Case.reactions`.
 """
@@ -64,7 +65,7 @@ class _Checked:
 
 @dataclass(frozen=True, slots=True)
 class Document(_Checked):
-    """A document held by the sender (C.1.6.1.r); `content`, the base64 of its bytes, goes into the message when given."""
+    """A document held by the sender (C.1.6.1.r); `content`, base64 of its bytes, goes into the message when given."""
 
     title: str = item("text", ".1", required=True)
     content: str | None = item("file", ".2")
@@ -264,10 +265,13 @@ class Patient(_Checked):
 
 @dataclass(frozen=True, slots=True)
 class Reaction(_Checked):
-    """A reaction or event (E.i). Seriousness criteria not met are False: the message says "no information" for them."""
+    """A reaction or event (E.i). Seriousness criteria not met are False: the message says "no information" for them.
 
-    term: Term = item("meddra", ".2.1", required=True)
+    An event that is not coded yet has no `term`; a message cannot be written of it.
+    """
+
     outcome: str = item("code", ".7", required=True, terms="outcome")
+    term: Term | None = item("meddra", ".2.1")
     native_text: str | None = item("text", ".1.1a")
     native_language: str | None = item("text", ".1.1b")
     text: str | None = item("text", ".1.2")

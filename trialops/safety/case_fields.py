@@ -1,8 +1,8 @@
 """What a field of a case may hold: a word or value, or the reason why there is none; checked where a case is made.
 
-Each field of the classes in `trialops.safety.case` says its kind and the number of the ICH E2B(R3) element it stands for. A
-number that starts with a dot continues the number of the part it lies in ("D.7.1.r" + ".2"): one class serves patient and
-parent.
+Each field of the classes in `trialops.safety.case` says its kind and the number of the ICH E2B(R3) element it
+stands for. A number that starts with a dot continues the number of the part it lies in ("D.7.1.r" + ".2"): one
+class serves patient and parent.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Individual case safety reports as ICH E2B(R3) messages: the elements, reading, writing."""
