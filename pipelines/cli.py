@@ -299,6 +299,7 @@ COMMANDS = (
     ("cli_cluster", "submit"),
     ("cli_coding", "coding"),
     ("cli_corrections", "corrections"),
+    ("cli_documents", "documents"),
     ("cli_experiment", "experiment"),
     ("cli_export", "export"),
     ("cli_features", "features"),

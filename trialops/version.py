@@ -9,7 +9,7 @@ from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("trialops", "components", "feature_repo")
-_KINDS = {".py", ".yaml", ".yml", ".html", ".css", ".sql", ".json"}
+_KINDS = {".py", ".yaml", ".yml", ".html", ".css", ".sql", ".json", ".typ"}
 
 
 @lru_cache(maxsize=1)

@@ -16,6 +16,7 @@ from trialops.regulatory.define_rules import RULES
 from trialops.regulatory.metadata import Study
 from trialops.regulatory.package import read_manifest
 from trialops.regulatory.submission import Submission, write_submission
+from trialops.stores.folders import outside_home
 
 if TYPE_CHECKING:
     import polars as pl
@@ -81,19 +82,7 @@ def submit(
 
 
 def _place(target: str, home: Path) -> Path:
-    if not target.strip():
-        raise TrialOpsError(
-            "A submission needs a folder to go to",
-            where="target",
-            fix="Give --set target=FOLDER, a place that may hold identifiable data.",
-        )
-    place = Path(target).resolve()
-    if place == home or home in place.parents:
-        raise TrialOpsError(
-            "A submission may not be written below the platform's home: nothing identifiable lies there in the clear",
-            where="target",
-            fix="Choose a folder outside it that may hold identifiable data.",
-        )
+    place = outside_home(target, home, what="A submission")
     if place.exists() and not (place / "manifest.json").exists() and any(place.iterdir()):
         raise TrialOpsError(
             "The target holds other files: it would be replaced",

@@ -248,6 +248,27 @@ rollouts = sa.Table(
     sa.UniqueConstraint("rollout", "seq", name="uq_rollouts_rollout"),
 )
 
+documents = sa.Table(
+    "documents",
+    metadata,
+    sa.Column("id", _KEY, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("document", sa.String(160), nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("kind", sa.String(64), nullable=False),
+    sa.Column("audience", sa.String(64), nullable=False),
+    sa.Column("cut", sa.String(64), nullable=False),
+    sa.Column("stamp", sa.String(64), nullable=False),
+    sa.Column("content", sa.String(64), nullable=False),
+    sa.Column("manifest", sa.String(64), nullable=False),
+    sa.Column("source", sa.String(64), nullable=False),
+    sa.Column("program", sa.String(64), nullable=False),
+    sa.Column("files", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.UniqueConstraint("document", "version", name="uq_documents_document"),
+)
+
 report_events = sa.Table(
     "report_events",
     metadata,
@@ -368,6 +389,7 @@ APPEND_ONLY = (
     "quality_queries",
     "quality_query_events",
     "rollouts",
+    "documents",
     "report_events",
     "report_acknowledgements",
 )

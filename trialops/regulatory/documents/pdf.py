@@ -1,0 +1,75 @@
+"""A document as PDF/A-2a: tagged, with fonts inside, the same bytes for the same content and stamp."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from trialops.regulatory.documents.content import Cell, DataTable, Document, text_of
+
+AUTHOR = "TrialOps"
+STANDARD: Literal["a-2a"] = "a-2a"
+WIDEST, NARROWEST = 46, 4
+"""Bounds on a column's share of the width, in characters of its longest cell."""
+
+
+def to_pdf(document: Document) -> bytes:
+    """Set a document.
+
+    Args:
+        document: What it says. Its stamp becomes the creation date.
+
+    Returns:
+        The file. Listings run over pages with their heads repeated.
+    """
+    import matplotlib
+    import typst
+
+    fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    made = typst.compile(
+        Path(__file__).with_name("document.typ").read_bytes(),
+        format="pdf",
+        font_paths=[fonts],
+        ignore_system_fonts=True,
+        sys_inputs={"document": json.dumps(laid_out(document))},
+        pdf_standards=STANDARD,
+        timestamp=int(document.stamp.timestamp()),
+    )
+    return bytes(made)
+
+
+def laid_out(document: Document) -> dict[str, Any]:
+    """Content with what the page needs to know: printed cells, column widths, which columns hold figures."""
+    content = document.as_dict() | {"author": AUTHOR}
+    numbered = iter(document.numbered())
+    for chapter in content["chapters"]:
+        for item in chapter["items"]:
+            if item["kind"] == "paragraph":
+                continue
+            found = next(numbered)
+            if isinstance(found, DataTable):
+                item |= _printed(found)
+            else:
+                item["label"] = "Figure"
+    return content
+
+
+def _printed(table: DataTable) -> dict[str, Any]:
+    rows = [[text_of(value) for value in row] for row in table.rows]
+    widths = []
+    for k, head in enumerate(table.columns):
+        longest = max([len(row[k]) for row in rows] + [max(map(len, head.split()), default=0)])
+        widths.append(min(max(longest, NARROWEST), WIDEST))
+    return {
+        "label": "Listing" if table.listing else "Table",
+        "rows": rows,
+        "widths": widths,
+        "right": [k > 0 and figures([row[k] for row in table.rows]) for k in range(len(table.columns))],
+    }
+
+
+def figures(cells: list[Cell]) -> bool:
+    """Whether a column holds figures, counts with percentages among them, and is set to the right."""
+    told = [value for value in cells if value not in (None, "")]
+    return bool(told) and all(not isinstance(value, str) or value[:1].isdigit() and len(value) <= 24 for value in told)
