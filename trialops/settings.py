@@ -41,6 +41,8 @@ class Settings(BaseSettings):
         ray_address: Ray cluster to join; empty starts a local Ray.
         fhir_token: Bearer token for the server at FHIR_ENDPOINT.
         fhir_ca: PEM file of certificates to trust for it instead of the system's.
+        regulatory_token: Bearer token for the gateway at REGULATORY_REPORTING_API.
+        regulatory_ca: PEM file of certificates to trust for it instead of the system's.
         role: Role of the acting person or service account: exports of data are granted by role.
         profile: ``embedded``, or ``cluster``, which refuses any store that would live in a pod.
     """
@@ -64,6 +66,8 @@ class Settings(BaseSettings):
     vault_key: SecretStr | None = None
     fhir_token: SecretStr | None = None
     fhir_ca: str = ""
+    regulatory_token: SecretStr | None = None
+    regulatory_ca: str = ""
 
     clinical_db_host: str = Field("", validation_alias=_plain("CLINICAL_DB_HOST"))
     clinical_db_port: int = Field(5432, validation_alias=_plain("CLINICAL_DB_PORT"))
