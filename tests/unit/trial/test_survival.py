@@ -49,6 +49,7 @@ def _drawn(seed: int, n: int = 300) -> tuple[np.ndarray, np.ndarray, np.ndarray,
     return time, rng.random(n) < 0.6, rng.integers(0, 3, n), rng.integers(0, 2, n)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # inside statsmodels
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_curves_and_tests_equal_statsmodels(seed: int) -> None:
     from statsmodels.duration.survfunc import CumIncidenceRight, SurvfuncRight, survdiff
@@ -76,7 +77,9 @@ def test_curves_and_tests_equal_statsmodels(seed: int) -> None:
     for number, name in enumerate(("1", "2")):
         place = np.searchsorted(found[name].times, competing.times)
         assert np.allclose(found[name].incidence[place], competing.cinc[number], atol=1e-12)
-        assert np.allclose(found[name].error[place], competing.cinc_se[number], atol=1e-10)
+        told = np.isfinite(competing.cinc_se[number])  # statsmodels has none where the last at risk leaves
+        assert told.sum() >= len(told) - 1
+        assert np.allclose(found[name].error[place][told], competing.cinc_se[number][told], atol=1e-10)
 
 
 def test_incidences_and_survival_sum_to_one() -> None:
