@@ -50,11 +50,11 @@ def told(
 
 
 def _who(study: StudyFile, person: Mapping[str, Any], event: CaseEvent) -> str:
-    age = person.get("AGE")
-    unit = str(person.get("AGEU") or "").lower().removesuffix("s")
-    old = f"a {float(age):.0f}-{unit}-old " if age is not None and unit else "a "
+    age, unit = person.get("AGE"), str(person.get("AGEU") or "").lower()
+    old = f" aged {float(age):.0f} {unit}" if age is not None and unit else ""
     sex = _SEX.get(str(person.get("SEX") or "").upper(), "")
-    return f"This report from study {study.number} concerns {old}{sex or 'person'} (subject {event.subject})."
+    words = f"{sex} patient".strip()
+    return f"This report from study {study.number} concerns a {words}{old} (subject {event.subject})."
 
 
 def _exposure(drugs: Sequence[Drug]) -> str:
