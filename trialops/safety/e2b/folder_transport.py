@@ -6,8 +6,8 @@
     state/              ours: what is being handed over, and a mark for all that ever was
 
 A file in outbox/ may be gone a moment later, so its absence says nothing. The order of three steps makes what happened
-readable after a crash: the file is written whole to state/, a mark is made, the file is moved to outbox/. A mark without
-a file in state/ means handed over; a mark with one, not yet; no mark, not at all.
+readable after a crash: the file is written whole to state/, a mark is made, the file is moved to outbox/. A mark
+without a file in state/ means handed over; a mark with one, not yet; no mark, not at all.
 """
 
 from __future__ import annotations

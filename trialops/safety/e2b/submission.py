@@ -1,9 +1,9 @@
 """Sending what is due, once.
 
 A sender first writes the row that claims a message, then acts. Whatever was tried before is asked for at the gateway
-before it is sent again, so a lost answer ends in adoption. A sender that dies leaves a claim with an end; after that the
-next one takes over in the same way. What cannot be handed over is tried again with growing, spread waits, earlier where
-the due time would pass.
+before it is sent again, so a lost answer ends in adoption. A sender that dies leaves a claim with an end; after that
+the next one takes over in the same way. What cannot be handed over is tried again with growing, spread waits, earlier
+where the due time would pass.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Handing a message to a gateway: what a transport does, and the one over HTTP.
 
-FDA's Electronic Submissions Gateway speaks AS2 and has a web form; it has no REST interface. The HTTP transport talks to
-a gateway of the sponsor's (or its provider's) by the interface in docs/reference/report_gateway.openapi.json; the folder
-transport (folder_transport.py) hands files to an AS2 gateway such as ESG's own client.
+FDA's Electronic Submissions Gateway speaks AS2 and has a web form; it has no REST interface. The HTTP transport talks
+to a gateway of the sponsor's (or its provider's) by the interface in docs/reference/report_gateway.openapi.json; the
+folder transport (folder_transport.py) hands files to an AS2 gateway such as ESG's own client.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 VARIABLE = "REGULATORY_REPORTING_API"
 LARGEST = 32 * 1024 * 1024
 """Bytes of an answer."""
+GIVE_UP = 3
+"""Messages in a row for which the gateway does not answer, after which it is left alone."""
 _REFUSALS = frozenset({400, 413, 415, 422})
 """The gateway looked at the message and does not want it; anything else may be different the next time."""
 
@@ -198,18 +200,33 @@ class HttpTransport:
         return self._receipt(response, message_id, digest)
 
     def acknowledgements(self, message_ids: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-        """GET the acknowledgements of each message."""
+        """GET the acknowledgements of each message; one that fails does not keep back the others."""
+        trouble, in_a_row = None, 0
         for message_id in message_ids:
-            response = self._request("GET", f"/messages/{quote(message_id, safe='')}/acknowledgements")
-            if response.status_code != 200:
-                raise _unsure(response)
-            listed = _json(response).get("acknowledgements")
-            for place, item in enumerate(listed if isinstance(listed, list) else [], 1):
-                content = item.get("content") if isinstance(item, dict) else None
-                try:
-                    yield f"{message_id}, acknowledgement {place}", base64.b64decode(str(content), validate=True)
-                except (binascii.Error, ValueError):
-                    raise Unsure("an acknowledgement that is not base 64") from None
+            try:
+                found = self._acknowledgements(message_id)
+            except Unsure as error:
+                trouble, in_a_row = error, in_a_row + 1
+                if in_a_row == GIVE_UP:
+                    break
+                continue
+            in_a_row = 0
+            for place, data in enumerate(found, 1):
+                yield f"{message_id}, acknowledgement {place}", data
+        if trouble:
+            raise trouble
+
+    def _acknowledgements(self, message_id: str) -> list[bytes]:
+        response = self._request("GET", f"/messages/{quote(message_id, safe='')}/acknowledgements")
+        if response.status_code == 404 and "message_unknown" in _codes(response):
+            return []
+        if response.status_code != 200:
+            raise _unsure(response)
+        listed = _json(response).get("acknowledgements")
+        try:
+            return [base64.b64decode(str(item["content"]), validate=True) for item in listed or []]
+        except (binascii.Error, ValueError, TypeError, KeyError):
+            raise Unsure("acknowledgements that are not base 64") from None
 
     def read(self, place: str) -> None:
         """Nothing to do: the gateway keeps them."""
