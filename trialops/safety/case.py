@@ -63,14 +63,21 @@ class _Checked:
         check(self)
 
 
+def _one_identifier(product: Term | None, pharmaceutical: Term | None) -> None:
+    if product is not None and pharmaceutical is not None:
+        raise TrialOpsError(
+            "a drug has an MPID and a PhPID", where="Drug or PastDrug", fix="give one of them (ICH E2B(R3))"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Document(_Checked):
     """A document held by the sender (C.1.6.1.r); `content`, base64 of its bytes, goes into the message when given."""
 
     title: str = item("text", ".1", required=True)
     content: str | None = item("file", ".2")
-    media_type: str | None = item("text")
-    file_name: str | None = item("text")
+    media_type: str | None = item("text", ".2#media")
+    file_name: str | None = item("text", ".2#file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +157,8 @@ class Literature(_Checked):
 
     reference: Text = item("text", ".1")
     content: str | None = item("file", ".2")
-    media_type: str | None = item("text")
-    file_name: str | None = item("text")
+    media_type: str | None = item("text", ".2#media")
+    file_name: str | None = item("text", ".2#file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +205,10 @@ class PastDrug(_Checked):
     end: Text = item("date", ".5")
     indication: Term | None = item("meddra", ".6")
     reaction: Term | None = item("meddra", ".7")
+
+    def __post_init__(self) -> None:
+        check(self)
+        _one_identifier(self.product, self.pharmaceutical_product)
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +313,7 @@ class Test(_Checked):
     term: Term | None = item("meddra", ".2.2")
     result: str | None = item("code", ".3.1", terms="test result")
     value: str | None = item("number", ".3.2")
-    comparator: str | None = item("text", ".3.2#comparator")
+    comparator: str | None = item("text")
     unit: str | None = item("text", ".3.3")
     result_text: str | None = item("text", ".3.4")
     normal_low: str | None = item("text", ".4")
@@ -317,6 +328,12 @@ class Test(_Checked):
                 "the comparator of a test result is not one",
                 where="Test.comparator",
                 fix="use <, <=, > or >= with a value",
+            )
+        if self.value is not None and self.result_text is not None:
+            raise TrialOpsError(
+                "a test has a number and a text for its result",
+                where="Test (elements F.r.3.2 and F.r.3.4)",
+                fix="keep the number and put the text into the comments, or the other way round",
             )
 
 
@@ -424,6 +441,10 @@ class Drug(_Checked):
     product_category: str | None = item("code", "FDA.G.k.10.1", terms="product category")
     information_text: str | None = item("text", ".11")
     devices: tuple[Device, ...] = item("parts", "FDA.G.k.12.r", of=Device)
+
+    def __post_init__(self) -> None:
+        check(self)
+        _one_identifier(self.product, self.pharmaceutical_product)
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,7 +199,8 @@ def date_text(value: Any, where: str) -> str:
         datetime(2000, 1, 1, int(part["hour"] or 0), int(part["minute"] or 0), int(part["second"] or 0))
     except ValueError:
         raise _wrong(where, "a date of the calendar") from None
-    return value
+    # One way to write Greenwich time, so that equal times are equal texts.
+    return value[:-1] + "+00:00" if value.endswith("Z") else value
 
 
 def to_plain(value: Any) -> Any:
