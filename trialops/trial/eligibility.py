@@ -182,7 +182,7 @@ def _described(facts: Facts, compiled: list[Compiled], packed: pl.DataFrame) -> 
             sequence=((pl.col("e") // (1 << WHY_BITS)) % (1 << SEQ_BITS)).cast(pl.Int32),
             day=pl.when(day != NO_DAY).then(day + NEVER - pl.col("screening")).cast(pl.Int32),
             value_class=pl.when("t").then(verb).when(~pl.col("t")).then(other).otherwise(pl.lit("open")),
-            missing=pl.when(unknown & own).then("missing").when(unknown).then(pl.coalesce(gap, why)),
+            missing=pl.when(unknown & own).then("missing").when(unknown).then(pl.coalesce(gap, why, "missing")),
         )
         .with_columns(pl.col("outcome", "value_class").cast(pl.Categorical))
     )

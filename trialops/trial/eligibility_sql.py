@@ -242,7 +242,9 @@ class _Builder:
     def _rows(self, leaf: Has | Count) -> str:
         rows = leaf.rows
         when = f" {rows.window}" if rows.window else ""
-        absent = self._absent(f"no {rows.domain} rows of the subject{when}", rows.domain, rows.window, "rows")
+        counted = f"how many {rows.domain} rows the subject has{when} is not known"
+        missing = counted if isinstance(leaf, Count) else f"no {rows.domain} rows of the subject{when}"
+        absent = self._absent(missing, rows.domain, rows.window, "rows")
         if absent:
             return absent
         hits, definite = self._hits(rows), self._definite(rows, "n.s", "a.denied")
@@ -329,7 +331,7 @@ class _Builder:
 
     def _order(self, leaf: Order) -> str:
         first, then = leaf.first, leaf.then
-        missing = f"no {first.domain} row followed by a {then.domain} row can be ruled out"
+        missing = f"whether a {first.domain} row is followed by a {then.domain} row in time is not known"
         window = first.window or then.window
         if first.domain not in self.delivered or then.domain not in self.delivered:
             self.made.facts.append(Fact(then.domain, missing, "", "rows"))
