@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from trialops.safety.case_rows import CaseEvent, SubjectRows
     from trialops.safety.classification import Role
     from trialops.trial.study_file import StudyFile
+    from trialops.trial.tables import TrialTables
 
 BLINDED_PRODUCT = "Blinded study product"
 
@@ -51,6 +52,22 @@ def role_of(treatment: Treatment, study: StudyFile) -> Role:
         for item in treatment.exposures
         if item.product
     }
+    return _gravest(roles)
+
+
+def roles_of(trial: TrialTables, study: StudyFile) -> dict[str, Role]:
+    """The role of what each subject had, of a trial that is not blinded."""
+    ex = trial.get("EX")
+    if ex is None:
+        return {}
+    given = ex.select("USUBJID", "EXTRT").unique().drop_nulls().sort("USUBJID", "EXTRT")
+    found: dict[str, list[str]] = {}
+    for subject, name in given.iter_rows():
+        found.setdefault(subject, []).append(str(product_of(name, study).get("role", "investigational")))
+    return {subject: _gravest(roles) for subject, roles in found.items()}
+
+
+def _gravest(roles: Collection[str]) -> Role:
     order: tuple[Role, ...] = ("investigational", "comparator", "auxiliary", "placebo")
     return next((role for role in order if role in roles), "investigational")
 

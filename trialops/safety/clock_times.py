@@ -37,6 +37,16 @@ def moment(text: str, *, where: str = "as_of") -> datetime:
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
 
 
+def utc_text(at: datetime) -> str:
+    """A time as the database keeps it: UTC, microseconds, final Z."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def start_of_day(day: date, name: str) -> datetime:
+    """The first instant of a calendar day in a zone, in UTC."""
+    return end_of_day(day - timedelta(days=1), name) + timedelta(microseconds=1)
+
+
 def local_day(at: datetime, name: str) -> date:
     """The calendar day of a time in a zone."""
     return at.astimezone(zone(name)).date()

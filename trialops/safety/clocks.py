@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from trialops.errors import TrialOpsError
-from trialops.safety.clock_times import end_of_day, local_day
+from trialops.safety.clock_times import end_of_day, local_day, utc_text
 
 OPEN, ON_TIME, LATE, VOID = "open", "submitted on time", "submitted late", "void"
 
@@ -102,11 +102,11 @@ class Clock:
             "authority": self.authority,
             "kind": self.kind,
             "version": self.version,
-            "start": _text(self.start),
+            "start": utc_text(self.start),
             "day_0": self.day_0.isoformat(),
             "due_day": self.due_day.isoformat(),
-            "due": _text(self.due),
-            "ended": _text(self.ended) if self.ended else "",
+            "due": utc_text(self.due),
+            "ended": utc_text(self.ended) if self.ended else "",
             "state": self.state,
             "void": self.void,
         }
@@ -234,7 +234,3 @@ def _submit(found: list[Clock], sent: Sent) -> None:
     for number, clock in enumerate(found):
         if clock.state == OPEN and clock.version <= sent.version and (clock.kind != "complete" or sent.complete):
             found[number] = replace(clock, ended=sent.at)
-
-
-def _text(at: datetime) -> str:
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,12 +68,10 @@ def safety_policy(study: StudyFile) -> SafetyPolicy:
     Raises:
         TrialOpsError: A file that is named cannot be read, a value is mapped both ways, or the time zone is not known.
     """
-    import yaml
-
     from trialops.safety.clock_times import zone
     from trialops.safety.expectedness import references
 
-    shipped: dict[str, Any] = yaml.safe_load((HERE / "policy.yaml").read_text("utf-8"))
+    shipped = _shipped()
     stated = study.safety
     mapped = stated.get("causality") or shipped["causality"]
     related = frozenset(_upper(mapped.get("related", ())))
@@ -113,6 +112,24 @@ def safety_policy(study: StudyFile) -> SafetyPolicy:
         teae_window_days=teae_window,
         digest=document_digest(content),
     )
+
+
+def clock_days() -> dict[str, dict[str, int]]:
+    """Calendar days of every clock, by authority: grave, serious, follow_up and, where there is one, complete."""
+    return {name: dict(days) for name, days in _shipped()["clocks"].items() if name != "alerts"}
+
+
+def alert_levels() -> tuple[float, ...]:
+    """Shares of a clock's time at which people are alerted."""
+    return tuple(float(level) for level in _shipped()["clocks"]["alerts"])
+
+
+@cache
+def _shipped() -> dict[str, Any]:
+    import yaml
+
+    loaded: dict[str, Any] = yaml.safe_load((HERE / "policy.yaml").read_text("utf-8"))
+    return loaded
 
 
 def important_terms(path: Path) -> frozenset[str]:

@@ -1,0 +1,46 @@
+"""KFP components: drug safety."""
+
+from kfp.dsl import HTML, Dataset, Input, Output
+
+from components.base import component
+
+
+@component
+def assess_safety_cases(
+    raw: Input[Dataset], cases: Output[Dataset], report: Output[HTML], study: str = "", as_of: str = ""
+) -> str:
+    """Keep the case register: serious events become cases, changes become versions, versions run the clocks.
+
+    Args:
+        raw: Sealed delivery.
+        cases: Cases with subject, event and version, sealed; for the roles that may see them.
+        report: Open clocks by case id, critical queries, counts.
+        study: Study file; the demonstration trial's by default.
+        as_of: ISO 8601 time the clocks are read at; now by default. Later entries of the delivery are left out.
+
+    Returns:
+        reports overdue, reports due, clocks run, or no clock runs.
+    """
+    from datetime import UTC, datetime
+
+    from trialops.safety.case_page import cases_page, counts, standing
+    from trialops.safety.case_run import assess_cases, keep_delivery
+    from trialops.safety.clock_times import moment
+    from trialops.safety.safety_policy import alert_levels, safety_policy
+    from trialops.stores import step
+    from trialops.trial.study_file import study_file
+    from trialops.trial.tables import trial_tables
+
+    with step("assess-safety-cases", study=study, as_of=as_of) as run:
+        stated = study_file(study)
+        policy, levels = safety_policy(stated), alert_levels()
+        now = moment(as_of) if as_of else datetime.now(UTC)
+        trial = trial_tables(run, raw, reason="Safety cases and their reporting clocks")
+        keep_delivery(run, raw, trial)
+        assessed = assess_cases(run, trial, stated, policy, now=now, received=now, back=bool(as_of))
+        numbers = counts(assessed, levels)
+        decision = run.decide(standing(assessed, levels), numbers=numbers, policy=policy.digest)
+        run.seal(cases, {"cases": assessed.cases})
+        run.metrics |= numbers
+        run.show(report, cases_page(assessed, policy, levels))
+    return decision
