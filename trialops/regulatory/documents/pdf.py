@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,8 +11,13 @@ from trialops.regulatory.documents.content import Cell, DataTable, Document, tex
 
 AUTHOR = "TrialOps"
 STANDARD: Literal["a-2a"] = "a-2a"
-WIDEST, NARROWEST = 46, 4
-"""Bounds on a column's share of the width, in characters of its longest cell."""
+WIDEST, OWN = 46, 18
+"""A column whose longest cell has at most OWN characters takes what it needs; the others share what is left by their
+longest cell, which counts for no more than WIDEST."""
+FIGURE_WIDTH, FIGURE_HEIGHT = 200.0, 132.0
+"""Largest size of a figure, in mm."""
+_BOX = re.compile(r'viewBox="[\d.-]+ [\d.-]+ ([\d.]+) ([\d.]+)"')
+_FIGURE = re.compile(r"[<≥-]?\d[\d,]*(\.\d+)?( \(.*\)| to .*)?")
 
 
 def to_pdf(document: Document) -> bytes:
@@ -28,7 +34,7 @@ def to_pdf(document: Document) -> bytes:
 
     fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     made = typst.compile(
-        Path(__file__).with_name("document.typ").read_bytes(),
+        Path(__file__).with_name("document.typ"),
         format="pdf",
         font_paths=[fonts],
         ignore_system_fonts=True,
@@ -51,8 +57,15 @@ def laid_out(document: Document) -> dict[str, Any]:
             if isinstance(found, DataTable):
                 item |= _printed(found)
             else:
-                item["label"] = "Figure"
+                item |= {"label": "Figure", "width": _width(item["svg"])}
     return content
+
+
+def _width(svg: str) -> float:
+    """Width in mm that a figure is printed with, so that it fits a page with its heading and notes."""
+    box = _BOX.search(svg)
+    wide, high = (float(v) for v in box.groups()) if box else (1.0, 1.0)
+    return round(min(FIGURE_WIDTH, FIGURE_HEIGHT * wide / high), 1)
 
 
 def _printed(table: DataTable) -> dict[str, Any]:
@@ -60,7 +73,7 @@ def _printed(table: DataTable) -> dict[str, Any]:
     widths = []
     for k, head in enumerate(table.columns):
         longest = max([len(row[k]) for row in rows] + [max(map(len, head.split()), default=0)])
-        widths.append(min(max(longest, NARROWEST), WIDEST))
+        widths.append(min(longest, WIDEST) if longest > OWN else 0)
     return {
         "label": "Listing" if table.listing else "Table",
         "rows": rows,
@@ -70,6 +83,6 @@ def _printed(table: DataTable) -> dict[str, Any]:
 
 
 def figures(cells: list[Cell]) -> bool:
-    """Whether a column holds figures, counts with percentages among them, and is set to the right."""
+    """Whether a column holds figures, with a percentage or an interval behind them, and is set to the right."""
     told = [value for value in cells if value not in (None, "")]
-    return bool(told) and all(not isinstance(value, str) or value[:1].isdigit() and len(value) <= 24 for value in told)
+    return bool(told) and all(not isinstance(value, str) or _FIGURE.fullmatch(value) for value in told)
