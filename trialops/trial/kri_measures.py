@@ -33,7 +33,7 @@ def measures(
     Args:
         trial: The tables at the cut.
         people: Of :func:`trialops.trial.participation.participation`.
-        serious: USUBJID and AESEQ of the adverse events that are serious, or to be confirmed as such.
+        serious: USUBJID, AESEQ and SERIOUS of adverse events, as :mod:`trialops.safety.events` judges them.
         visits: Of :func:`trialops.trial.lag.visit_rows`.
         lags: Of :func:`trialops.trial.lag.event_lags`.
         queries: Queries with SITEID, state and age (days).
@@ -46,6 +46,7 @@ def measures(
 
     from trialops.intake.partial_dates import latest
     from trialops.quality.queries import WAITING
+    from trialops.safety.events import SERIOUS, TO_CONFIRM
 
     subjects = people.select("USUBJID", "SITEID", "randomised", "start", "last")
     enrolled = subjects.filter("randomised")
@@ -75,17 +76,22 @@ def measures(
     ae = of_enrolled("AE")
     if ae is not None:
         ae = ae.filter((latest("AESTDTC") >= pl.col("start")).fill_null(True))
-        marked = serious.select("USUBJID", "AESEQ").unique().with_columns(_serious=pl.lit(True))
-        ae = ae.join(marked, on=["USUBJID", "AESEQ"], how="left")
-    add(ae, adverse_events=pl.len(), serious_events=pl.col("_serious").fill_null(False).sum())
+        judged = serious.select("USUBJID", "AESEQ", "SERIOUS").unique(["USUBJID", "AESEQ"])
+        ae = ae.join(judged, on=["USUBJID", "AESEQ"], how="left")
+    add(
+        ae,
+        adverse_events=pl.len(),
+        serious_events=(pl.col("SERIOUS") == SERIOUS).sum(),
+        serious_to_confirm=(pl.col("SERIOUS") == TO_CONFIRM).sum(),
+    )
     add(of_enrolled("DV"), deviations=pl.len())
     late = pl.col("days") > policy.lags["late_event_days"]
     add(lags if lags.height else None, dated_events=pl.len(), late_events=late.sum())
     lb = of_enrolled("LB")
     if lb is not None and "LBNRIND" in lb.columns:
-        judged = pl.col("LBNRIND").is_not_null() & (pl.col("LBNRIND") != "")
+        ranged = pl.col("LBNRIND").is_not_null() & (pl.col("LBNRIND") != "")
         out = pl.col("LBNRIND").str.to_uppercase().is_in(OUT_OF_RANGE)
-        add(lb.filter(judged), lab_results=pl.len(), lab_abnormal=out.sum())
+        add(lb.filter(ranged), lab_results=pl.len(), lab_abnormal=out.sum())
     else:
         add(None, lab_results=pl.len(), lab_abnormal=pl.len())
     add(visits, visits_due=pl.len(), visits_missing=(~pl.col("held")).sum())

@@ -1,8 +1,8 @@
 """Milestones of a study: planned, reached or forecast, and by how many days they slip.
 
-Baselines are those of the study file; what has happened is read off the data where data can tell. Forecasts are simple
-and say what they rest on: recruitment at the rate of the last ninety days, each subject followed for the planned time,
-the planned days from the last subject out to the lock.
+Baselines are those of the study file; what has happened is read off the data where data can tell. Forecasts say what
+they rest on: enrolment on the Poisson-gamma model of :mod:`trialops.trial.forecast` (its median, with its interval),
+the rest on each subject being followed for the planned time and the planned days from the last out to the lock.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
+
+from trialops.errors import TrialOpsError
+from trialops.trial.forecast import Site, forecast
 
 if TYPE_CHECKING:
     import polars as pl
@@ -30,7 +33,6 @@ LABELS = {
     "last_subject_out": "Last subject out",
     "database_lock": "Database lock",
 }
-RATE_DAYS = 90
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,9 @@ def milestones(
     closed = stated.get("last_subject_in", {}).get("actual")
     if closed and closed > day:
         closed = None
-    in_half = _enrolled(starts, math.ceil(planned_number / 2), day)
-    in_all = _Reached(actual=closed, basis="stated") if closed else _enrolled(starts, planned_number, day)
+    sites = recruiting_sites(enrolled, study)
+    in_half = _enrolled(starts, math.ceil(planned_number / 2), sites, day)
+    in_all = _Reached(actual=closed, basis="stated") if closed else _enrolled(starts, planned_number, sites, day)
     if in_all.actual and not closed:
         # A trial that went on beyond the plan has its last subject where it ended.
         in_all = _Reached(actual=starts[-1], basis=f"{len(starts)} randomised, {planned_number} planned")
@@ -126,18 +129,60 @@ def enrolment_curve(people: pl.DataFrame) -> pl.DataFrame:
     return days.sort("day").select("day", randomised=pl.col("len").cum_sum().cast(pl.Int64))
 
 
-def _enrolled(starts: list[date], number: int, day: date) -> _Reached:
+def recruiting_sites(enrolled: pl.DataFrame, study: StudyFile) -> list[Site]:
+    """The sites as the enrolment model sees them, days as proleptic ordinals.
+
+    A site is open from its activation in the study file, else from its first randomised subject, who then says nothing
+    about its rate; sites that are planned and have nobody yet open on the day planned.
+
+    Args:
+        enrolled: Randomised subjects with SITEID and ``start``.
+        study: The study file.
+    """
+    import polars as pl
+
+    by_site = {
+        str(site): (first, int(count))
+        for site, first, count in enrolled.group_by("SITEID").agg(pl.col("start").min(), pl.len()).iter_rows()
+    }
+    sites = []
+    for name in sorted({*by_site, *study.sites}):
+        first, count = by_site.get(name, (None, 0))
+        stated = study.sites.get(name, {})
+        opened = stated.get("activated") or first or stated.get("planned_activation")
+        if opened is None:
+            continue
+        closed = stated.get("closed")
+        sites.append(
+            Site(
+                name,
+                float(min(opened, first or opened).toordinal()),
+                float(closed.toordinal()) if closed else None,
+                count,
+                first_counted=first is None or opened < first,
+            )
+        )
+    return sites
+
+
+def _enrolled(starts: list[date], number: int, sites: list[Site], day: date) -> _Reached:
     """When the n-th subject was or will be randomised."""
     if len(starts) >= number:
         return _Reached(actual=starts[number - 1], basis=f"subject {number} randomised")
-    since = max(starts[0], day - timedelta(days=RATE_DAYS - 1)) if starts else day
-    length = (day - since).days + 1
-    recent = sum(1 for one in starts if one >= since)
-    if not recent:
-        return _Reached(basis=f"{number - len(starts)} to go, and nobody was randomised in the last {RATE_DAYS} days")
-    wait = math.ceil((number - len(starts)) * length / recent)
-    basis = f"{number - len(starts)} to go at {30.44 * recent / length:.1f} a month, the rate of the last {length} days"
-    return _Reached(forecast=day + timedelta(days=wait), basis=basis)
+    try:
+        expected = forecast(sites, today=float(day.toordinal()), target=number)
+    except TrialOpsError as error:
+        return _Reached(basis=error.what)
+    if expected.done_median is None:
+        return _Reached(basis=f"{number - len(starts)} to go, and not reached within the model's horizon")
+    late = _day(expected.done_high).isoformat() if expected.done_high else "beyond the horizon"
+    early = _day(expected.done_low if expected.done_low else expected.done_median).isoformat()
+    basis = f"Poisson-gamma model, {number - len(starts)} to go; {expected.level:.0%} interval {early} to {late}"
+    return _Reached(forecast=_day(expected.done_median), basis=basis)
+
+
+def _day(ordinal: float) -> date:
+    return date.fromordinal(math.ceil(ordinal))
 
 
 def _first_site(trial: TrialTables, study: StudyFile, day: date) -> _Reached:

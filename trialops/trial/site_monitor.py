@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trialops.trial.kri import SCORES, Scored, score_table
 from trialops.trial.kri_measures import measures
@@ -134,7 +134,7 @@ class TrialSiteMonitorOperator:
         """
         tell = progress or (lambda _message, _fraction: None)
         cut = cut_at(trial, day)
-        people = participation(cut, day)
+        people = participation(trial, day)
         visits = schedule(study, cut, self.policy)
         tell("visits and lags", 0.1)
         due, late = visit_rows(cut, people, visits, day), event_lags(cut, people)
@@ -173,17 +173,15 @@ def course(trial: TrialTables, people: pl.DataFrame, study: StudyFile, day: date
 
 
 def serious_events(trial: TrialTables, study: StudyFile) -> pl.DataFrame:
-    """USUBJID and AESEQ of events that are serious, or that the site is asked to confirm as such."""
+    """USUBJID, AESEQ and SERIOUS of every adverse event, judged as the safety work of the study judges them."""
     import polars as pl
 
-    from trialops.safety.events import SERIOUS, TO_CONFIRM
     from trialops.safety.safety_policy import safety_policy
     from trialops.safety.seriousness import seriousness
 
     if trial.get("AE") is None:
-        return pl.DataFrame(schema={"USUBJID": pl.String, "AESEQ": pl.Float64})
-    judged = seriousness(trial, safety_policy(study))
-    return judged.filter(pl.col("SERIOUS").is_in([SERIOUS, TO_CONFIRM])).select("USUBJID", "AESEQ")
+        return pl.DataFrame(schema={"USUBJID": pl.String, "AESEQ": pl.Float64, "SERIOUS": pl.String})
+    return seriousness(trial, safety_policy(study)).select("USUBJID", "AESEQ", "SERIOUS")
 
 
 def reporting_of(
@@ -254,3 +252,29 @@ def with_trend(
         .otherwise(pl.lit("same"))
     )
     return joined.with_columns(trend=trend)
+
+
+def sites_document(report: SiteReport) -> dict[str, Any]:
+    """What the sites ask for, as JSON values: names of sites and indicators, no count."""
+    import polars as pl
+
+    scores = report.scores
+    label = {one.name: one.label for one in report.policy.indicators}
+    worse = scores.filter((pl.col("trend") == "worse") & pl.col("flag").is_in(["red", "amber"]))
+    differ = report.reporting.filter(pl.col("verdict").is_in(["under-reporting", "over-reporting"]))
+    return {
+        "study": report.study,
+        "as_of": report.day.isoformat(),
+        "policy": {"version": report.policy.version, "digest": report.policy.digest},
+        "flagged": report.flagged(),
+        "red": sorted(scores.filter(pl.col("flag") == "red")["site"].unique()),
+        "flags": [
+            {"site": site, "indicator": indicator, "flag": flag}
+            for indicator, site, flag in scores.filter(pl.col("flag").is_in(["red", "amber"]))
+            .select("indicator", "site", "flag")
+            .iter_rows()
+        ],
+        "worse": [{"site": s, "label": label[i]} for i, s in worse.select("indicator", "site").iter_rows()],
+        "compared": bool(scores["previous_flag"].is_not_null().any()),
+        "reporting": differ.select("site", "verdict").to_dicts(),
+    }
