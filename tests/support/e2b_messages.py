@@ -6,8 +6,11 @@ import random
 from collections.abc import Mapping
 
 from trialops.safety.e2b.elements import elements
+from trialops.safety.e2b.mapping import case_of
+from trialops.safety.e2b.reader import parse
 from trialops.safety.e2b.rule_language import groups_of
-from trialops.safety.e2b.values import Repeat, Value, Values
+from trialops.safety.e2b.values import Repeat, Value, Values, read_values
+from trialops.safety.e2b.writer import BatchHeader, MessageHeader, write_batch
 
 Change = tuple[str, ...]
 """("set", number, value), ("null", number, flavour), ("drop", number, ...): what to do to every place of an element."""
@@ -42,17 +45,19 @@ _SPECIAL = {
     "FDA.G.k.12.r.3.r": "2993",
     "C.1.6.1.r.2": "cmVwb3J0",
 }
-_WITHOUT = ("FDA.C.5.5b", "C.1.10.r", "FDA.G.k.1.a", "FDA.G.k.10a", "FDA.G.k.12.r.7")
+# A drug has an MPID or a PhPID, a result is a number or a text; what is for other kinds of report is added there.
+_WITHOUT = (
+    "FDA.C.5.5b", "C.1.10.r", "FDA.G.k.1.a", "FDA.G.k.10a", "FDA.G.k.12.r.7", "F.r.3.1", "F.r.3.4",
+    "D.8.r.3a", "D.8.r.3b", "D.10.8.r.3a", "D.10.8.r.3b", "G.k.2.1.2a", "G.k.2.1.2b",
+)  # fmt: skip
 _PAIRS = (
     ("D.2.2a", "D.2.2b"),
     ("D.2.2.1a", "D.2.2.1b"),
-    ("D.7.1.r.1a", "D.7.1.r.1b"),
     ("D.8.r.6a", "D.8.r.6b"),
     ("D.8.r.7a", "D.8.r.7b"),
     ("D.9.2.r.1a", "D.9.2.r.1b"),
     ("D.9.4.r.1a", "D.9.4.r.1b"),
     ("D.10.2.2a", "D.10.2.2b"),
-    ("D.10.7.1.r.1a", "D.10.7.1.r.1b"),
     ("D.10.8.r.6a", "D.10.8.r.6b"),
     ("D.10.8.r.7a", "D.10.8.r.7b"),
     ("E.i.1.1a", "E.i.1.1b"),
@@ -163,6 +168,8 @@ def drawn(seed: int) -> Values:
         if draw.random() < 0.3:
             for number in pair:
                 found.pop(number, None)
+            if pair[0] == "F.r.3.2":  # a test has a result, of one form or another
+                found |= {"F.r.3.1": {(1,): Value("2")}} if draw.random() < 0.5 else {"F.r.3.4": {(1,): Value("text")}}
     for number in _SINGLE:
         if draw.random() < 0.3:
             found.pop(number, None)
@@ -185,6 +192,21 @@ def drawn(seed: int) -> Values:
     return Values(found)
 
 
+def xml(values: Values, message_id: str = "MESSAGE-1") -> bytes:
+    """The message of values: a case is made of them and written."""
+    case = case_of(values)
+    sender, receiver, batch = (values.first(number) or "" for number in ("N.1.3", "N.2.r.3", "N.1.4"))
+    return write_batch(
+        BatchHeader(message_id, sender, batch, "2024-01-15T10:30:00+00:00"),
+        [(MessageHeader(message_id, sender, receiver, case.report.created), case)],
+    )
+
+
+def written(values: Values) -> Values:
+    """Values as they come back from the message they were written to."""
+    return read_values(parse(xml(values)))
+
+
 def _value(number: str) -> str:
     element = elements()[number]
     if element.allowed:
@@ -195,6 +217,8 @@ def _value(number: str) -> str:
         return "27.0"
     if element.data_type == "N":
         return "10027940" if element.max_length == 8 and "MedDRA" in element.name else "1"
-    if element.data_type == "A":
+    if element.data_type == "A" or "Country" in element.name:
         return "US" if element.max_length == 2 else "eng"
+    if "(unit)" in element.name:
+        return "mg" if number.startswith("G.k.") and "6b" not in number and ".9." not in number else "d"
     return "text"[: element.max_length or 4]

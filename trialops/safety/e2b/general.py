@@ -134,7 +134,7 @@ def _typed(element: Element, value: str) -> bool:
         return bool(_MEDDRA.fullmatch(value))
     if element.data_type == "N":
         return bool(_NUMBER.fullmatch(value))
-    if element.data_type == "A":
+    if element.data_type == "A" or ("Country" in element.name and element.max_length == 2):
         code = _CODE_LENGTH.get(element.max_length or 0)
         return bool((code or _LETTERS).fullmatch(value))
     return True

@@ -223,7 +223,7 @@ def _why(message: Message, now: datetime, policy: SendPolicy) -> str:
     due = utc_time(message.due)
     if now > due:
         return "overdue"
-    if message.state == "failed" and message.until and utc_time(message.until) > due:
+    if message.state == "failed" and message.until and utc_time(message.until) >= due:
         return "the next try comes after the due time"
     if due - now < timedelta(hours=policy.alert_hours):
         return f"due in less than {policy.alert_hours:g} hours"
