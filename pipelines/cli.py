@@ -311,6 +311,7 @@ COMMANDS = (
     ("cli_release", "rollback"),
     ("cli_rollout", "rollout"),
     ("cli_rollout", "route"),
+    ("cli_safety", "safety"),
     ("cli_serve", "score"),
     ("cli_serve", "serve"),
     ("cli_triggers", "triggers"),

@@ -1,7 +1,7 @@
 """A neutral case from the rows of one subject: what SDTM says, in the words of `trialops.safety.case`.
 
-A case is made of blinded tables: its suspect drug is the blinded study product. With the treatment of that one subject
-(from `treatment_of`) it names product and doses. Nothing of any other subject is in it.
+A case is made of blinded tables: its suspect drug is the blinded study product. `case_drugs.unblinded` makes of it the
+case with the treatment of that one subject. Nothing of any other subject is in either.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ from trialops.safety.seriousness import DEATH, IMPORTANT, LIFE_THREATENING, NOT_
 from trialops.safety.terms import word_of
 
 if TYPE_CHECKING:
-    from trialops.safety.blinding import Treatment
     from trialops.safety.case_rows import CaseEvent, SubjectRows
     from trialops.trial.study_file import StudyFile
 
@@ -79,19 +78,14 @@ def build_case(
     event: CaseEvent,
     study: StudyFile,
     identity: Identity,
-    *,
-    treatment: Treatment | None = None,
-    narrative: str = "",
 ) -> Case:
     """Make the case of one event.
 
     Args:
-        rows: The subject's rows; of blinded tables unless the treatment is given.
+        rows: The subject's rows, of blinded tables.
         event: The event.
         study: The study file.
         identity: From the register.
-        treatment: The subject's treatment, for an expedited report; None keeps the case blinded.
-        narrative: Text that a person wrote instead of the generated one.
 
     Raises:
         TrialOpsError: The delivery has no such subject, or the country is not in ISO 3166-1.
@@ -101,13 +95,12 @@ def build_case(
         raise TrialOpsError("The delivery has no demographics of a case's subject", where=identity.case)
     person = dm[-1]
     country = country_of(text_of(person, "COUNTRY"), str(study.sender.get("address", {}).get("country", "")))
-    medication = drugs(rows, event, study, treatment=treatment)
-    text = narrative or told(rows, event, study, person, medication)
+    medication = drugs(rows, event, study)
     return Case(
         report=_report(identity),
         sender=_sender(study),
         patient=_patient(rows, event, person),
-        narrative=Narrative(text=text),
+        narrative=Narrative(text=told(rows, event, study, person, medication)),
         reporters=(_reporter(person, country),),
         study=_study(study),
         reactions=(_reaction(event, study, country),),

@@ -1,8 +1,9 @@
-"""The drugs of a case: the study product, blinded or not, with both causality assessments; what else was taken."""
+"""The drugs of a case: the study product with both causality assessments, what else was taken; unblinding one case."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,8 @@ from trialops.safety.case_rows import day_of, iso_date
 from trialops.safety.causality import suspected
 
 if TYPE_CHECKING:
-    from trialops.safety.blinding import Treatment
+    from trialops.safety.blinding import Exposure, Treatment
+    from trialops.safety.case import Case
     from trialops.safety.case_rows import CaseEvent, SubjectRows
     from trialops.safety.classification import Role
     from trialops.trial.study_file import StudyFile
@@ -72,11 +74,9 @@ def _gravest(roles: Collection[str]) -> Role:
     return next((role for role in order if role in roles), "investigational")
 
 
-def drugs(
-    rows: SubjectRows, event: CaseEvent, study: StudyFile, *, treatment: Treatment | None = None
-) -> tuple[Drug, ...]:
-    """Suspect drugs first, then what was taken beside them at the onset."""
-    return (*_study_drugs(rows, event, study, treatment), *_concomitant(rows, event))
+def drugs(rows: SubjectRows, event: CaseEvent, study: StudyFile) -> tuple[Drug, ...]:
+    """The blinded study product first, then what was taken beside it at the onset."""
+    return (_study_drug(rows, event, study), *_concomitant(rows, event))
 
 
 def assessments(event: CaseEvent) -> tuple[Assessment, ...]:
@@ -88,56 +88,81 @@ def assessments(event: CaseEvent) -> tuple[Assessment, ...]:
     return (*found, Assessment("Sponsor", "FDA", conclusion))
 
 
-def _study_drugs(
-    rows: SubjectRows, event: CaseEvent, study: StudyFile, treatment: Treatment | None
-) -> tuple[Drug, ...]:
+def _study_drug(rows: SubjectRows, event: CaseEvent, study: StudyFile) -> Drug:
+    """The study product as a blinded reader sees it: when, not what."""
     onset: date | None = event.row.get("ONSET_LATEST")
     action = ACTIONS.get(str(event.row.get("AEACN") or "").strip().upper())
-    relation = Relation(reaction=1, assessments=assessments(event), from_start=_since_start(rows, event))
     indication = study.protocol.get("indication")
-    shared: dict[str, Any] = {
-        "role": "suspect",
-        "action": action,
-        "relations": (relation,),
-        "indications": (Indication(text=str(indication)),) if indication else (),
-    }
-    if treatment is None:
-        given = [(str(r.get("EXSTDTC") or ""), str(r.get("EXENDTC") or "")) for r in rows.dicts("EX", event.subject)]
-        dosages = tuple(Dosage(start=iso_date(s), last=iso_date(e)) for s, e in sorted(given) if _before(s, onset))
-        return (Drug(name=BLINDED_PRODUCT, blinded=True, dosages=dosages, **shared),)
+    given = [(str(r.get("EXSTDTC") or ""), str(r.get("EXENDTC") or "")) for r in rows.dicts("EX", event.subject)]
+    dosages = tuple(Dosage(start=iso_date(s), last=iso_date(e)) for s, e in sorted(given) if _before(s, onset))
+    return Drug(
+        name=BLINDED_PRODUCT,
+        role="suspect",
+        blinded=True,
+        dosages=dosages,
+        action=action,
+        relations=(Relation(reaction=1, assessments=assessments(event), from_start=_since_start(rows, event)),),
+        indications=(Indication(text=str(indication)),) if indication else (),
+    )
+
+
+def unblinded(case: Case, treatment: Treatment, study: StudyFile) -> Case:
+    """A blinded case with the treatment of its subject: the products given by the onset, and a sentence that says so.
+
+    Args:
+        case: As the register has it.
+        treatment: Of the same subject.
+        study: The study file.
+    """
+    start = case.reactions[0].start
+    onset = day_of(start) if isinstance(start, str) else None
+    before = [drug for drug in case.drugs if drug.blinded]
+    if not before:
+        return case
     by_product: dict[str, list[Dosage]] = {}
-    names: dict[str, Mapping[str, Any]] = {}
     for item in treatment.exposures:
-        if not _before(item.start, onset):
-            continue
-        product = product_of(item.product, study)
-        name = str(product.get("name") or item.product)
-        unit = UNITS.get(item.unit.upper())
-        names[name] = product
-        by_product.setdefault(name, []).append(
-            Dosage(
-                dose=Quantity(f"{item.dose:.10g}", unit) if item.dose is not None and unit else None,
-                start=iso_date(item.start),
-                last=iso_date(item.end),
-                text=" ".join(w for w in (item.frequency, "" if unit else item.unit) if w) or None,
-                form=(item.form or str(product.get("dose_form") or "")) or None,
-                route=(item.route or str(product.get("route") or "")) or None,
-            )
-        )
-    return tuple(
-        Drug(
-            name=name,
-            dosages=tuple(dosages),
-            substances=_substances(names[name]),
-            **shared,
-        )
-        for name, dosages in by_product.items()
-    ) or (Drug(name="Study product, not given before the event", **shared),)
+        if _before(item.start, onset):
+            name = str(product_of(item.product, study).get("name") or item.product)
+            by_product.setdefault(name, []).append(_dosage(item, product_of(item.product, study)))
+    named = tuple(
+        replace(before[0], name=name, blinded=False, dosages=tuple(dosages), substances=_substances(name, study))
+        for name, dosages in sorted(by_product.items())
+    )
+    told = "; ".join(f"{drug.name}{_amounts(drug)}" for drug in named) or "no product was given before the event"
+    text = f"{case.narrative.text} The treatment of this patient was unblinded for this report: {told}."
+    others = tuple(drug for drug in case.drugs if not drug.blinded)
+    return replace(
+        case,
+        drugs=(
+            *(named or (replace(before[0], name="Study product, not given before the event", blinded=False),)),
+            *others,
+        ),
+        narrative=replace(case.narrative, text=text),
+    )
 
 
-def _substances(product: Mapping[str, Any]) -> tuple[Substance, ...]:
-    name = str(product.get("active_substance") or "")
-    return (Substance(name=name),) if name else ()
+def _dosage(item: Exposure, product: Mapping[str, Any]) -> Dosage:
+    unit = UNITS.get(item.unit.upper())
+    return Dosage(
+        dose=Quantity(f"{item.dose:.10g}", unit) if item.dose is not None and unit else None,
+        start=iso_date(item.start),
+        last=iso_date(item.end),
+        text=" ".join(w for w in (item.frequency, "" if unit else item.unit) if w) or None,
+        form=(item.form or str(product.get("dose_form") or "")) or None,
+        route=(item.route or str(product.get("route") or "")) or None,
+    )
+
+
+def _amounts(drug: Drug) -> str:
+    doses = [f"{d.dose.value} {d.dose.unit}" for d in drug.dosages if d.dose]
+    starts = sorted(str(d.start) for d in drug.dosages if isinstance(d.start, str))
+    words = [", ".join(dict.fromkeys(doses)), f"from {starts[0]}" if starts else ""]
+    return f" ({'; '.join(w for w in words if w)})" if any(words) else ""
+
+
+def _substances(name: str, study: StudyFile) -> tuple[Substance, ...]:
+    substance = str(product_of(name, study).get("active_substance") or "")
+    return (Substance(name=substance),) if substance else ()
 
 
 def _since_start(rows: SubjectRows, event: CaseEvent) -> Quantity | None:
