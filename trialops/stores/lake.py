@@ -165,6 +165,24 @@ class Lake:
             )
         return frame
 
+    def scan(self, ref: TableRef) -> pl.LazyFrame:
+        """One exact version, lazily: for a reader that needs few of many rows. The digest is not checked.
+
+        Raises:
+            IntegrityError: When the version is missing.
+        """
+        import polars as pl
+        from deltalake.exceptions import DeltaError, TableNotFoundError
+
+        try:
+            opened = self._open(ref.table, ref.version)
+        except (DeltaError, TableNotFoundError, OSError) as error:
+            raise IntegrityError(
+                f"A table version cannot be read ({type(error).__name__})", where=f"{ref.table}@{ref.version}"
+            ) from None
+        files = data_files(opened)
+        return pl.scan_parquet(files, glob=False) if files else _empty(opened).lazy()
+
     def schema(self, table: str, version: int) -> dict[str, str]:
         """Columns of one version and their types, without reading rows; empty where the version is gone."""
         from deltalake.exceptions import DeltaError, TableNotFoundError

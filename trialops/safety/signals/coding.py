@@ -45,6 +45,7 @@ class Vocabulary:
 
     names: list[str] = field(default_factory=list)
     places: dict[str, int] = field(default_factory=dict)
+    _array: pa.Array | None = None
 
     def place(self, name: str) -> int:
         """Code of a name, new or known."""
@@ -62,9 +63,21 @@ class Vocabulary:
         if not pa.types.is_dictionary(column.type):
             column = pc.dictionary_encode(column.cast(pa.string()))
         absent = -1 if missing is None else self.place(missing)
-        values = [None if v is None else str(v).strip() for v in column.dictionary.to_pylist()]
-        places = np.array([self.place(v) if v else absent for v in values] + [absent], np.int64)
+        values = pc.utf8_trim_whitespace(column.dictionary.cast(pa.string()))
+        # Names known from earlier batches are looked up together; only new ones cost a step each.
+        places = pc.fill_null(pc.index_in(values, value_set=self._known()), -1).to_numpy(zero_copy_only=False)
+        places = np.append(places.astype(np.int64), absent)
+        for place in np.flatnonzero(places[:-1] < 0):
+            name = values[int(place)].as_py()
+            places[place] = self.place(name) if name else absent
         return places[pc.fill_null(column.indices.cast(pa.int64()), len(values)).to_numpy(zero_copy_only=False)]
+
+    def _known(self) -> pa.Array:
+        import pyarrow as pa
+
+        if self._array is None or len(self._array) != len(self.names):
+            self._array = pa.array(self.names, pa.string())
+        return self._array
 
 
 @dataclass

@@ -9,7 +9,8 @@ For a product i and an event j, counting different reports:
     others        c = n_j - a d = N - n_i - n_j + a
     ============  ==========  ==============
 
-N is the number of reports with at least one complete row. The expected count is that of Mantel and Haenszel,
+A report is for a pair when it has the product and has the event: which row names which does not matter, since spontaneous
+reports do not tie one to the other. N is the number of reports with at least one complete row. The expected count is that of Mantel and Haenszel,
 E = sum over strata s of n_is n_js / N_s (DuMouchel 1999, equation 1); without strata n_i n_j / N.
 
 Rows are coded and sorted in blocks. Where the report ids ascend, a report's rows lie together and each block stands
@@ -29,7 +30,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trialops.safety.signals.coding import CONFLICTING, Block, Coder
+from trialops.safety.signals.coding import Block, Coder
 from trialops.safety.signals.counts import Counts, counts_of
 from trialops.safety.signals.readers import ReportRows
 from trialops.safety.signals.spill import spill
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     Runs = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 WORKERS = 2
-_CONFLICT = 0  # the code of CONFLICTING in every vocabulary of strata
+_CONFLICT = 0  # the code every coder gives to reports whose rows disagree
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Portion:
     distinct: int
     conflicting: int
     removed: int
+    crossed: int
 
 
 @dataclass
@@ -71,6 +73,7 @@ class Account:
     distinct: int = 0
     conflicting: int = 0
     removed: int = 0
+    crossed: int = 0
 
     def add(self, part: Portion) -> None:
         """Take in one portion."""
@@ -82,6 +85,7 @@ class Account:
         self.distinct += part.distinct
         self.conflicting += part.conflicting
         self.removed += part.removed
+        self.crossed += part.crossed
 
 
 def count_reports(
@@ -193,7 +197,7 @@ def _tally(
     with ThreadPoolExecutor(workers) as pool:
         for block in blocks:
             pairs = [(coder.products.places.get(p), coder.events.places.get(e)) for p, e in without]
-            seen = np.array([(p << 32) | e for p, e in pairs if p is not None and e is not None], np.int64)
+            seen = [(p, e) for p, e in pairs if p is not None and e is not None]
             running.append(pool.submit(portion, block, seen))
             if len(running) > workers:
                 account.add(running.popleft().result())
@@ -201,18 +205,18 @@ def _tally(
             account.add(running.popleft().result())
 
 
-def portion(block: Block, without: NDArray[np.int64] | None = None) -> Portion:
+def portion(block: Block, without: Sequence[tuple[int, int]] = ()) -> Portion:
     """What a block of whole reports adds; rows of one report need not lie together.
 
     Args:
         block: The rows.
-        without: Keys of pairs whose reports are left out.
+        without: Codes of pairs whose reports are left out.
     """
     report = _numbered(block.report)
     product, event, stratum, rows = block.product, block.event, block.stratum, report.size
     removed = 0
-    if without is not None and without.size:
-        held = np.unique(report[np.isin(together(product, event), without)])
+    if without:
+        held = np.unique(np.concatenate([np.intersect1d(report[product == p], report[event == e]) for p, e in without]))
         removed = held.size
         if removed:
             kept = ~np.isin(report, held)
@@ -226,18 +230,46 @@ def portion(block: Block, without: NDArray[np.int64] | None = None) -> Portion:
     if layers.size:
         layer_of[layers[first] >> 32] = in_order
     report, product, event = _distinct(report, product, event)
-    by_product = np.r_[True, (report[1:] != report[:-1]) | (product[1:] != product[:-1])][: report.size]
+    first_of = np.r_[True, (report[1:] != report[:-1]) | (product[1:] != product[:-1])][: report.size]
+    by_product = report[first_of], product[first_of]
     events, _ = run_lengths(np.sort(together(report, event)))
+    by_event = events >> 32, events & 0xFFFFFFFF
+    pairs, crossed = _pairs(report, product, event, by_product, by_event)
     return Portion(
-        pairs=run_lengths(np.sort(together(product, event))),
-        products=run_lengths(np.sort(together(product[by_product], layer_of[report[by_product]]))),
-        events=run_lengths(np.sort(together(events & 0xFFFFFFFF, layer_of[events >> 32]))),
+        pairs=run_lengths(np.sort(pairs)),
+        products=run_lengths(np.sort(together(by_product[1], layer_of[by_product[0]]))),
+        events=run_lengths(np.sort(together(by_event[1], layer_of[by_event[0]]))),
         strata=run_lengths(np.sort(in_order)),
         rows=rows,
         distinct=report.size,
         conflicting=int(spread.sum()),
         removed=removed,
+        crossed=crossed,
     )
+
+
+def _pairs(
+    report: NDArray[np.int64],
+    product: NDArray[np.int64],
+    event: NDArray[np.int64],
+    by_product: tuple[NDArray[np.int64], NDArray[np.int64]],
+    by_event: tuple[NDArray[np.int64], NDArray[np.int64]],
+) -> tuple[NDArray[np.int64], int]:
+    """Every product of a report with every event of it, as keys; and the reports whose rows do not name them all."""
+    size = int(report[-1]) + 1 if report.size else 0
+    n_products, n_events = (np.bincount(of[0], minlength=size) for of in (by_product, by_event))
+    partial = np.bincount(report, minlength=size) != n_products * n_events
+    if not partial.any():
+        return together(product, event), 0
+    whole = ~partial[report]
+    left = partial[by_product[0]]
+    owner, products = by_product[0][left], by_product[1][left]
+    times = n_events[owner]
+    within = np.arange(times.sum()) - np.repeat(np.cumsum(times) - times, times)
+    first_event = np.cumsum(n_events) - n_events
+    others = by_event[1][np.repeat(first_event[owner], times) + within]
+    crossed = together(np.repeat(products, times), others)
+    return np.concatenate([together(product[whole], event[whole]), crossed]), int(partial.sum())
 
 
 def _numbered(report: pa.Array) -> NDArray[np.int64]:
@@ -265,6 +297,3 @@ def _distinct(
     changed = (report[1:] != report[:-1]) | (product[1:] != product[:-1]) | (event[1:] != event[:-1])
     first = np.r_[True, changed]
     return report[first], product[first], event[first]
-
-
-__all__ = ["CONFLICTING", "Account", "Counts", "Portion", "count_reports", "new_report", "portion"]

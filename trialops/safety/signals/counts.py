@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from trialops.safety.signals.tally import apart
+from trialops.safety.signals.tally import apart, together
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,6 +31,7 @@ class Accounts(Protocol):
     distinct: int
     conflicting: int
     removed: int
+    crossed: int
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Counts:
         distinct: Different rows among them, over reports that were counted.
         conflicting: Reports whose rows name different strata; they make up a stratum of their own.
         removed: Reports left out because they hold a pair that was to be removed.
+        crossed: Reports whose rows did not name every product with every event; counted for each all the same.
         aside: Rows set aside, by reason.
         places: The first rows set aside: number, reason.
     """
@@ -83,6 +85,7 @@ class Counts:
     distinct: int
     conflicting: int
     removed: int
+    crossed: int
     aside: dict[str, int]
     places: Sequence[tuple[int, str]]
 
@@ -137,9 +140,12 @@ def expected(counts: Counts, product: NDArray[np.int64], event: NDArray[np.int64
     used = np.flatnonzero(counts.by_stratum)
     if used.size <= 1:
         total = max(counts.reports, 1)
-        first = counts.by_product.totals(len(counts.products))[product]
-        second = counts.by_event.totals(len(counts.events))[event]
-        return first.astype(np.float64) * second.astype(np.float64) / total
+        first = counts.by_product.totals(len(counts.products)).astype(np.float64)
+        second = counts.by_event.totals(len(counts.events)).astype(np.float64)
+        value: NDArray[np.float64] = first[product]
+        value *= second[event]
+        value /= total
+        return value
     from scipy.sparse import csr_matrix
 
     width = len(counts.strata)
@@ -165,7 +171,7 @@ def counts_of(coder: Coder, account: Accounts) -> Counts:
     keys, a = account.pairs.totals()
     product, event = apart(keys)
     product, event = places[0][product], places[1][event]
-    order = np.lexsort((event, product))
+    order = np.argsort(together(product, event))  # the keys are all different
     strata, in_strata = account.strata.totals()
     by_stratum = np.zeros(len(names[2]), np.int64)
     by_stratum[places[2][strata]] = in_strata
@@ -183,6 +189,7 @@ def counts_of(coder: Coder, account: Accounts) -> Counts:
         distinct=account.distinct,
         conflicting=account.conflicting,
         removed=account.removed,
+        crossed=account.crossed,
         aside=dict(sorted(coder.aside.items())),
         places=tuple(coder.places),
     )

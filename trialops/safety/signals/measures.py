@@ -30,9 +30,9 @@ c, d (only this product)       none        none                 none        none
 three, or all four             none        none                 none        none                 none
 =============================  ==========  ===================  ==========  ===================  ===================
 
-With b = d = 0 the PRR is 1 and its interval [1, 1]: every report has the event. IC and IC025 are defined for every table
-(the 1/2 takes care of it). An infinite ratio (c = 0) meets a criterion on the ratio, because no other report has the
-event, while one on the lower bound is not met, because there is none.
+With b = d = 0 the PRR is 1 and its interval [1, 1]: every report has the event. IC and IC025 are defined for every
+table (the 1/2 takes care of it). An infinite ratio (c = 0) meets a criterion on the ratio, because no other report has
+the event, while one on the lower bound is not met, because there is none.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ def negative_log_likelihood(theta: Any, points: Points) -> tuple[float, Floats]:
 
 
 def _truncated(alpha: float, beta: float, points: Points) -> tuple[Floats, Floats, Floats]:
-    """ln of the negative binomial given n >= 1, and its derivatives by alpha and beta."""
+    """Logarithm of the negative binomial given n >= 1, and its derivatives by alpha and beta."""
     from scipy.special import digamma, gammaln
 
     n, e = points.n, points.expected
@@ -238,7 +238,7 @@ def _refuse_bound(best: Optimum, policy: PriorPolicy) -> None:
             f"The prior's likelihood has no optimum inside the bounds: {', '.join(ends)} "
             f"({theta_words(dict(zip(PARAMETERS, best.theta, strict=True)))}, nll {best.nll:.3f})",
             where="EBGM",
-            fix="The data do not show two components: a degenerate fit gives no EBGM. Use PRR, ROR and IC, or more data.",
+            fix="The data do not show two components, so there is no EBGM: use PRR, ROR and IC, or more data.",
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trialops.errors import TrialOpsError
 
@@ -74,14 +74,18 @@ class ReportRows:
 
     def size(self) -> int:
         """Rows, counted or estimated from the size of the files; for choosing how finely to spill and for progress."""
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         if self.frame is not None:
             return self.frame.height
-        return sum(
-            pq.read_metadata(file).num_rows if file.suffix == ".parquet" else file.stat().st_size // 40
-            for file in self.files
-        )
+        try:
+            return sum(
+                pq.read_metadata(file).num_rows if file.suffix == ".parquet" else file.stat().st_size // 40
+                for file in self.files
+            )
+        except pa.ArrowException:
+            return 1  # reading it will say what is wrong with it
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The rows in their order.
@@ -173,7 +177,7 @@ def _unreadable(file: Path, error: Exception) -> TrialOpsError:
     )
 
 
-def _compat() -> object:
+def _compat() -> Any:
     import polars as pl
 
     return pl.CompatLevel.oldest()

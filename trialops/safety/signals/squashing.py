@@ -34,8 +34,8 @@ def squash(n: NDArray[np.int64], expected: NDArray[np.float64], policy: Squashin
     For each N of which there are at least ``from_pairs`` pairs, these are sorted by E. The ``keep`` pairs with the
     largest E stay as they are: there E is spread widest and the likelihood bends most. The others, from the smallest E
     on, become bins of ``bin`` neighbours (the last one may be smaller; bins are larger where there would be more than
-    ``max_bins`` of them), each a point with the bin's mean E, weighted with its number of pairs. N is kept exactly, and so are
-    the number of pairs of every N, the sum of N and the sum of E.
+    ``max_bins`` of them), each a point with the bin's mean E, weighted with its number of pairs. N is kept exactly, and
+    so are the number of pairs of every N, the sum of N and the sum of E.
 
     Args:
         n: Reports of each pair.

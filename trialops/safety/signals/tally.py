@@ -1,4 +1,4 @@
-"""Counts by 64-bit key, filled block by block in memory bounded by the number of different keys."""
+"""Counts by pairs of codes, filled block by block in memory bounded by the number of different pairs."""
 
 from __future__ import annotations
 
@@ -9,17 +9,21 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    Runs = tuple[NDArray[np.int64], NDArray[np.int64]]
+
 HALF = 32
 LOW = (1 << HALF) - 1
-_PENDING = 4_000_000
+DENSE_CELLS = 120_000_000
+"""Largest rectangle of codes kept as one array: 480 MB."""
+_PENDING = 8_000_000
 
 
-def run_lengths(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def run_lengths(keys: NDArray[np.int64]) -> Runs:
     """Different values of a sorted array and how often each occurs."""
     if not keys.size:
         return keys, keys.copy()
-    starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
-    return keys[starts], np.diff(np.r_[starts, keys.size])
+    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+    return keys[starts], np.diff(starts, append=keys.size)
 
 
 def together(high: NDArray[np.int64], low: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -35,38 +39,79 @@ def apart(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]
 class Tally:
     """A count for every key seen.
 
-    Runs that were added wait until they are as long as what is there already, so that a key is merged a bounded number
-    of times however many blocks there are.
+    While the codes span a rectangle of at most ``cells`` cells the counts stand in it, which costs one addition per
+    key. Beyond that (hundreds of thousands of verbatim product names) they are sorted runs; runs that were added wait
+    until they are as long as what is there already, so that a key is merged a bounded number of times however many
+    blocks there are.
+
+    Args:
+        cells: Largest rectangle.
     """
 
-    def __init__(self) -> None:
-        self._keys = np.empty(0, np.int64)
-        self._counts = np.empty(0, np.int64)
-        self._runs: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+    def __init__(self, cells: int = DENSE_CELLS) -> None:
+        self._cells = cells
+        self._grid: NDArray[np.int32] | None = np.zeros((0, 0), np.int32)
+        self._runs: list[Runs] = []
         self._waiting = 0
+        self._merged = 0
 
     def add(self, keys: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
         """Add to the counts of different keys in ascending order; counts may be negative."""
+        if not keys.size:
+            return
+        if self._grid is not None:
+            high, low = apart(keys)
+            if self._holds(int(high.max()) + 1, int(low.max()) + 1):
+                self._grid[high, low] += counts.astype(np.int32)
+                return
+            self._runs, self._grid = [_nonzero(self._grid)], None
+            self._merged = self._runs[0][0].size
         self._runs.append((keys, counts))
         self._waiting += keys.size
-        if self._waiting > max(_PENDING, self._keys.size):
+        if self._waiting > max(_PENDING, self._merged):
             self._merge()
 
-    def totals(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def totals(self) -> Runs:
         """Keys in ascending order and their counts; keys that came to nothing are left out."""
+        if self._grid is not None:
+            return _nonzero(self._grid)
         self._merge()
-        some = self._counts != 0
-        return (self._keys, self._counts) if some.all() else (self._keys[some], self._counts[some])
+        keys, counts = self._runs[0]
+        some = counts != 0
+        return (keys, counts) if some.all() else (keys[some], counts[some])
+
+    def _holds(self, rows: int, columns: int) -> bool:
+        """Make the rectangle large enough, with room to grow; False where it may not become so large."""
+        assert self._grid is not None
+        have = self._grid.shape
+        if rows <= have[0] and columns <= have[1]:
+            return True
+        rows, columns = max(rows, have[0]), max(columns, have[1])
+        if rows * columns > self._cells:
+            return False
+        roomy = rows + rows // 8, columns + columns // 8
+        shape = roomy if roomy[0] * roomy[1] <= self._cells else (rows, columns)
+        grown = np.zeros(shape, np.int32)
+        grown[: have[0], : have[1]] = self._grid
+        self._grid = grown
+        return True
 
     def _merge(self) -> None:
-        if not self._runs:
+        if len(self._runs) == 1:
             return
-        keys = np.concatenate([self._keys, *(run[0] for run in self._runs)])
-        counts = np.concatenate([self._counts, *(run[1] for run in self._runs)])
-        self._runs, self._waiting = [], 0
+        keys = np.concatenate([run[0] for run in self._runs])
+        counts = np.concatenate([run[1] for run in self._runs])
         # The parts are sorted already, and a stable sort merges sorted runs in linear time.
         order = np.argsort(keys, kind="stable")
         keys = keys[order]
-        starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]]) if keys.size else np.empty(0, np.int64)
-        self._keys = keys[starts]
-        self._counts = np.add.reduceat(counts[order], starts) if keys.size else counts
+        starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+        self._runs = [(keys[starts], np.add.reduceat(counts[order], starts))]
+        self._waiting, self._merged = 0, starts.size
+
+
+def _nonzero(grid: NDArray[np.int32]) -> Runs:
+    flat = grid.reshape(-1)
+    there = np.flatnonzero(flat)
+    width = max(grid.shape[1], 1)
+    high = there // width
+    return together(high, there - high * width), flat[there].astype(np.int64)

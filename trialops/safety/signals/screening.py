@@ -1,0 +1,152 @@
+"""Every measure of every pair, and which of them call it a signal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trialops.errors import TrialOpsError
+from trialops.safety.signals.counts import Counts
+from trialops.safety.signals.ebgm import posterior
+from trialops.safety.signals.measures import chi_squared, evans, information_component, prr, ror
+from trialops.safety.signals.policy import SignalPolicy
+from trialops.safety.signals.prior import Prior, fit_prior
+from trialops.safety.signals.squashing import squash
+
+if TYPE_CHECKING:
+    import polars as pl
+
+CRITERIA: Mapping[str, str] = {"prr": "prr_signal", "ror": "ror_signal", "ic": "ic_signal", "ebgm": "ebgm_signal"}
+"""Measure to the column that says whether a pair meets its criterion."""
+
+
+@dataclass(frozen=True)
+class Screening:
+    """The result of one screening.
+
+    Attributes:
+        pairs: One row per pair that was reported, by product and event: counts, expected count, ratio to it (rr), the
+            measures with their intervals, and for each criterion whether it is met. Null where a figure is not defined
+            (see :mod:`trialops.safety.signals.measures`).
+        counts: What they were made from.
+        prior: The fitted prior; None where there is none, or a given one was used.
+        theta: Parameters of the prior that was used; None without EBGM.
+        refusal: Why there is no EBGM; empty where there is, or none was asked for.
+        policy: Thresholds.
+    """
+
+    pairs: pl.DataFrame
+    counts: Counts
+    prior: Prior | None
+    theta: tuple[float, ...] | None
+    refusal: str
+    policy: SignalPolicy
+
+    @property
+    def signals(self) -> dict[str, int]:
+        """Signals by measure."""
+        return {measure: int(self.pairs[column].sum()) for measure, column in CRITERIA.items()}
+
+    def numbers(self) -> dict[str, Any]:
+        """Figures of the screening as a whole, for a record or a decision."""
+        return {
+            "reports": self.counts.reports,
+            "rows": self.counts.rows,
+            "pairs": self.pairs.height,
+            "set_aside": sum(self.counts.aside.values()),
+            **{f"signals_{measure}": n for measure, n in self.signals.items()},
+            "theta": list(self.theta) if self.theta else None,
+            "nll": self.prior.nll if self.prior else None,
+        }
+
+
+def measured(
+    counts: Counts,
+    policy: SignalPolicy,
+    *,
+    ebgm: bool = True,
+    theta: Sequence[float] | None = None,
+    progress: Callable[[str, float | None], None] = lambda message, fraction: None,
+) -> Screening:
+    """Measure every pair.
+
+    Args:
+        counts: Counts of reports.
+        policy: Thresholds.
+        ebgm: Whether to compute EBGM.
+        theta: A prior fitted before; fitted to these counts when None.
+        progress: Called with a message.
+
+    Returns:
+        The screening. Where the prior's fit is refused, it says why, and EBGM's columns are null.
+    """
+    import polars as pl
+
+    progress("PRR, ROR and IC", None)
+    frame = counts.table()
+    a, b, c, d, expected = (frame[name].to_numpy() for name in ("a", "b", "c", "d", "expected"))
+    columns: dict[str, Any] = {"rr": a / expected}
+    ratio = prr(a, b, c, d)
+    chi = chi_squared(a, b, c, d, yates=policy.yates)
+    columns |= {"prr": ratio.value, "prr_lower": ratio.lower, "prr_upper": ratio.upper, "chi_squared": chi}
+    columns["prr_signal"] = evans(
+        a,
+        ratio,
+        chi,
+        min_ratio=policy.prr_min_ratio,
+        min_chi=policy.prr_min_chi_squared,
+        min_reports=policy.prr_min_reports,
+    )
+    odds = ror(a, b, c, d)
+    columns |= {"ror": odds.value, "ror_lower": odds.lower, "ror_upper": odds.upper}
+    with np.errstate(invalid="ignore"):
+        columns["ror_signal"] = (odds.lower > policy.ror_min_lower) & (a >= policy.ror_min_reports)
+    ic = information_component(a, expected)
+    columns |= {"ic": ic.value, "ic025": ic.lower, "ic975": ic.upper, "ic_signal": ic.lower > policy.ic_min_lower}
+    frame = frame.with_columns(**columns)
+    del columns, ratio, chi, odds, ic
+    prior, refusal = None, ""
+    if ebgm and theta is None:
+        progress("fitting the prior of EBGM", None)
+        try:
+            prior = fit_prior(squash(a, expected, policy.squashing), policy.prior)
+            theta = prior.theta
+        except TrialOpsError as error:
+            refusal = error.what
+    if ebgm and theta is not None:
+        progress("EBGM, EB05 and EB95", None)
+        found = posterior(theta, a, expected, truncated=policy.truncated)
+        signal = found.eb05 >= policy.min_eb05 if policy.eb05_inclusive else found.eb05 > policy.min_eb05
+        frame = frame.with_columns(ebgm=found.ebgm, eb05=found.eb05, eb95=found.eb95, ebgm_signal=signal)
+    else:
+        theta = None
+        nothing = [pl.lit(None, pl.Float64).alias(name) for name in ("ebgm", "eb05", "eb95")]
+        frame = frame.with_columns(*nothing, pl.lit(None, pl.Boolean).alias("ebgm_signal"))
+    frame = frame.with_columns(pl.col(pl.Float64).fill_nan(None))
+    return Screening(frame, counts, prior, tuple(theta) if theta else None, refusal, policy)
+
+
+def since(pairs: pl.DataFrame, before: pl.DataFrame | None) -> pl.DataFrame:
+    """The signals among the pairs, each with the criteria it meets and whether it met none in the screening before.
+
+    Args:
+        pairs: Of a screening.
+        before: Pairs of the screening before; None when there was none, and then nothing is called new.
+
+    Returns:
+        The signals with ``criteria`` (how many are met) and ``new``, the highest EB05 first, or IC025 without EBGM.
+    """
+    import polars as pl
+
+    met = pl.sum_horizontal(pl.col(column).fill_null(False).cast(pl.Int8) for column in CRITERIA.values())
+    found = pairs.with_columns(criteria=met).filter(pl.col("criteria") > 0)
+    if before is None:
+        found = found.with_columns(new=pl.lit(False))
+    else:
+        known = before.filter(met > 0).select("product", "event", new=pl.lit(False))
+        found = found.join(known, on=["product", "event"], how="left").with_columns(pl.col("new").fill_null(True))
+    order = ["eb05", "ic025"]
+    return found.sort([*order, "product", "event"], descending=[True, True, False, False], nulls_last=True)
