@@ -1,0 +1,1 @@
+"""Pipelines of conduct and reporting: cohorts, progress, regulatory reports."""
