@@ -59,6 +59,22 @@ DELIVERIES = "/data/incoming"
 
 CATALOG: tuple[Entry, ...] = (
     Entry(
+        name="adverse_event_monitoring",
+        title="Adverse event monitoring",
+        category="clinical_data",
+        module="pipelines.clinical_data.adverse_event_monitoring",
+        schedule="*/15 * * * *",
+        triggers=("new adverse event",),
+        owner="safety physician",
+        alert_policy="safety",
+        parameters=(
+            ("source", "Folder of SDTM transport files, or with sdtm/ below it."),
+            ("study", "Study file: products, reference safety information, authorities, time zone of the safety desk."),
+            ("as_of", "ISO 8601 time the clocks are read at; empty is now. Later entries are then left out."),
+        ),
+        arguments=(("source", INCOMING),),
+    ),
+    Entry(
         name="data_pipeline",
         title="Clinical data pipeline",
         category="clinical_data",
@@ -103,7 +119,7 @@ CATALOG: tuple[Entry, ...] = (
         parameters=(
             ("source", "Folder of SDTM transport files."),
             ("study", "Study file; the demonstration trial's by default."),
-            ("kinds", "Reports, comma-separated: due (each month; quarterly and yearly ones in their months), all, or names."),
+            ("kinds", "Reports, comma-separated: due (monthly, quarterly and yearly ones in their months), all, or names."),
             ("audience", "blinded, or unblinded for the role that may and with a purpose."),
             ("cut", "Data cut; the end of the last period that the data reach by default."),
             ("as_of", "Day of the run; today (UTC) by default."),

@@ -12,7 +12,9 @@ from trialops.stores.objects import ObjectStore
 
 Severity = Literal["info", "warning", "critical"]
 #: Decisions of a monitoring step that somebody should look at.
-NOTICED = frozenset({"degraded", "miscalibrated", "concept drift", "drift", "retrain"})
+NOTICED = frozenset(
+    {"degraded", "miscalibrated", "concept drift", "drift", "retrain", "reports overdue", "reports due"}
+)
 
 
 @dataclass(frozen=True)
