@@ -96,7 +96,7 @@ def _nci(event: Any, code: str, name: str) -> Any:
     return inner
 
 
-def write_sources(event: Any, case: Case) -> None:
+def write_sources(event: Any, case: Case, *, fda: bool) -> None:
     """First sender (C.1.8.2), primary sources (C.2.r), linked reports (C.1.10.r)."""
     first = _related(sub(event, "outboundRelationship", {"typeCode": "SPRT"}), "1", "initialReport")
     code = code_of("first sender", case.report.first_sender)
@@ -105,7 +105,7 @@ def write_sources(event: Any, case: Case) -> None:
         outer = sub(event, "outboundRelationship", {"typeCode": "SPRT"})
         if reporter.primary:
             sub(outer, "priorityNumber", {"value": "1"})
-        _write_reporter(_related(outer, "2", "sourceReport"), reporter)
+        _write_reporter(_related(outer, "2", "sourceReport"), reporter, fda=fda)
     for linked in case.report.linked_reports:
         outer = sub(event, "outboundRelationship", {"typeCode": "SPRT"})
         inner = sub(outer, "relatedInvestigation", _INVESTIGATION)
@@ -123,11 +123,12 @@ def _assigned(parent: Any) -> Any:
     return chain(parent, ("author", {"typeCode": "AUT"}), ("assignedEntity", {"classCode": "ASSIGNED"}))
 
 
-def _write_reporter(parent: Any, reporter: Reporter) -> None:
+def _write_reporter(parent: Any, reporter: Reporter, *, fda: bool) -> None:
     entity = _assigned(parent)
     address(entity, reporter.street, reporter.city, reporter.state, reporter.postcode)
     telecom(entity, "tel", reporter.telephone)
-    telecom(entity, "mailto", reporter.email)
+    if fda:
+        telecom(entity, "mailto", reporter.email)
     named = (reporter.title, reporter.given_name, reporter.middle_name, reporter.family_name)
     if any(each is not None for each in (*named, reporter.qualification, reporter.country)):
         someone = sub(entity, "assignedPerson", {"classCode": "PSN", "determinerCode": "INSTANCE"})

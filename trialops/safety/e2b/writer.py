@@ -168,7 +168,7 @@ def _write_event(event: Any, case: Case, *, fda: bool) -> None:
         write_literature(event, publication)
     _write_assessment(sub(event, "component", {"typeCode": "COMP"}), case, fda=fda)
     write_statements(event, case, fda=fda)
-    write_sources(event, case)
+    write_sources(event, case, fda=fda)
     write_sender(controlled(event, "subjectOf1"), case.sender)
     for other in report.other_identifiers:
         shown = {"assigningAuthorityName": other.source, "extension": other.identifier, "root": oids.OTHER_ID}
