@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as MplFigure
 
@@ -140,6 +142,97 @@ def heat_map(
     axes.set_yticks(range(len(rows)), labels=list(rows))
     axes.grid(visible=False)
     figure.colorbar(image, ax=axes, shrink=0.8)
+    return _svg(figure)
+
+
+def fan(
+    actual: Sequence[tuple[str, Sequence[date], Sequence[float]]],
+    forecast: tuple[Sequence[date], Sequence[float], Sequence[float], Sequence[float]] | None,
+    plan: tuple[Sequence[date], Sequence[float]] | None,
+    *,
+    target: float | None = None,
+    ylabel: str,
+) -> str:
+    """Running totals over the calendar, what is expected with its interval, and what was planned.
+
+    Args:
+        actual: Named running totals: days and numbers.
+        forecast: Days, median, lower and upper bound; None where there is none.
+        plan: Days and numbers of the plan.
+        target: Number that is wanted in the end.
+        ylabel: What is counted.
+    """
+    from matplotlib.dates import date2num
+
+    figure, axes = _axes(height=3.6)
+    axes.xaxis_date()
+    for (label, days, numbers), colour in zip(actual, COLOURS[1::-1] + COLOURS[2:], strict=False):
+        axes.plot(date2num(days), list(numbers), drawstyle="steps-post", color=colour, label=label, linewidth=1.8)
+    if forecast is not None:
+        days, middle, low, high = forecast
+        across = date2num(days)
+        axes.fill_between(across, low, high, color=COLOURS[0], alpha=0.16, linewidth=0, label="90 % interval")
+        axes.plot(across, list(middle), color=COLOURS[0], linewidth=1.4, linestyle=(0, (4, 2)), label="expected")
+    if plan is not None:
+        axes.plot(date2num(plan[0]), list(plan[1]), color=SOFT, linewidth=1.2, linestyle=":", label="plan")
+    if target is not None:
+        axes.axhline(target, color=SOFT, linewidth=0.8)
+        place = ("axes fraction", "data")
+        axes.annotate("target", (0.995, target), xycoords=place, ha="right", va="bottom", fontsize=8)
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel(ylabel)
+    for tick in axes.get_xticklabels():
+        tick.set_rotation(30)
+        tick.set_horizontalalignment("right")
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    return _svg(figure)
+
+
+def flow(
+    boxes: Sequence[tuple[str, float, float, Sequence[str], bool]], arrows: Sequence[tuple[str, str]], *, columns: int
+) -> str:
+    """Boxes joined by arrows, as in a CONSORT diagram.
+
+    Args:
+        boxes: Name, column (0 to columns - 1), row (whole below one another; a half for a box beside an arrow), lines
+            of text, and whether it is marked as wrong.
+        arrows: Names of boxes: to a half row it goes out sideways from the way down, else it goes down.
+        columns: How many columns wide.
+    """
+    rows = sorted({row for _, _, row, _, _ in boxes})
+    tall = {row: max(0.26 + 0.17 * len(lines) for _, _, r, lines, _ in boxes if r == row) for row in rows}
+    gap, wide, top = 0.24, 7.2 / columns, 0.1
+    middle: dict[float, float] = {}
+    for row in rows:
+        middle[row] = top + tall[row] / 2
+        top += tall[row] + gap
+    figure, axes = _axes(height=top)
+    axes.set_axis_off()
+    axes.set_xlim(0, 7.2)
+    axes.set_ylim(top, 0)
+    places, above = {}, {}
+    for name, column, row, lines, wrong in boxes:
+        x, y, half = (column + 0.5) * wide, middle[row], (0.26 + 0.17 * len(lines)) / 2
+        places[name] = (x, y, half)
+        above[name] = y - tall[row] / 2 - gap / 2
+        edge = COLOURS[1] if wrong else SOFT
+        axes.fill_between([x - 0.46 * wide, x + 0.46 * wide], y - half, y + half, facecolor="white", edgecolor=edge,
+                          linewidth=2.0 if wrong else 1.0)  # fmt: skip
+        for number, line in enumerate(lines):
+            weight = "bold" if number == 0 else "normal"
+            axes.text(x, y - half + 0.22 + 0.17 * number, line, ha="center", va="center", fontsize=8.5, color=INK,
+                      fontweight=weight)  # fmt: skip
+    style = {"arrowstyle": "-|>", "color": SOFT, "shrinkA": 0, "shrinkB": 0, "linewidth": 1.0}
+    halves = {name: row % 1 != 0 for name, _, row, _, _ in boxes}
+    for first, then in arrows:
+        (x0, y0, h0), (x1, y1, h1) = places[first], places[then]
+        if halves[then]:
+            side = 1 if x1 > x0 else -1
+            axes.annotate("", (x1 - side * 0.46 * wide, y1), (x0, y1), arrowprops=style)
+        else:
+            bend = above[then]
+            axes.plot([x0, x0, x1], [y0 + h0, bend, bend], color=SOFT, linewidth=1.0)
+            axes.annotate("", (x1, y1 - h1), (x1, bend), arrowprops=style)
     return _svg(figure)
 
 

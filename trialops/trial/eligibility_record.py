@@ -1,4 +1,4 @@
-"""Evaluations of eligibility are kept: encrypted tables, and a chain that says which came after which.
+"""Evaluations of eligibility and of enrolment are kept: encrypted tables, and a chain that says which came after which.
 
 The chain holds no subject data: digests, counts of verdicts, and where the sealed tables lie.
 """
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from trialops.stores.context import Artifact, Step
     from trialops.stores.objects import ObjectStore
 
-TABLES = ("verdicts", "evidence", "changes", "queries", "funnel_arms")
+KINDS = ("eligibility", "enrolment")
+"""Verdicts on subjects, and their stages with the counts by arm."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,9 @@ class Evaluation:
     """One evaluation as it is kept.
 
     Attributes:
-        basis: What it was made from: delivery, criteria, study file, cut.
+        basis: What it was made from: delivery, criteria or study file, cut.
         sealed: The document that names the encrypted tables.
-        counts: Subjects by verdict.
+        counts: Subjects by verdict or by stage.
     """
 
     basis: Mapping[str, str]
@@ -36,26 +37,26 @@ class Evaluation:
     counts: Mapping[str, int]
 
 
-def _log(objects: ObjectStore, study: str) -> ChainLog:
-    return ChainLog(objects, f"trial/eligibility/{study}", "the evaluations of eligibility")
+def _log(objects: ObjectStore, kind: str, study: str) -> ChainLog:
+    return ChainLog(objects, f"trial/{kind}/{study}", f"the evaluations of {kind}")
 
 
-def evaluations(objects: ObjectStore, study: str) -> list[Evaluation]:
+def evaluations(objects: ObjectStore, kind: str, study: str) -> list[Evaluation]:
     """All evaluations of a study, oldest first."""
     return [
         Evaluation(link.body["basis"], link.body["sealed"], link.body["counts"])
-        for link in _log(objects, study).links()
+        for link in _log(objects, kind, study).links()
     ]
 
 
-def earlier(run: Step, study: str, basis: Mapping[str, str]) -> dict[str, pl.DataFrame]:
+def earlier(run: Step, kind: str, study: str, basis: Mapping[str, str]) -> dict[str, pl.DataFrame]:
     """Tables of the evaluation before this one; empty where there is none.
 
     Where the newest was made from the same, it is this one: a repeated run compares with what the first compared with.
     """
     from trialops.stores.sealed import unseal
 
-    known = evaluations(run.objects, study)
+    known = evaluations(run.objects, kind, study)
     if known and dict(known[-1].basis) == dict(basis):
         known.pop()
     return unseal(known[-1].sealed, vault=run.vault, objects=run.objects) if known else {}
@@ -64,6 +65,7 @@ def earlier(run: Step, study: str, basis: Mapping[str, str]) -> dict[str, pl.Dat
 def keep(
     run: Step,
     artifact: Artifact,
+    kind: str,
     study: str,
     tables: Mapping[str, pl.DataFrame],
     basis: Mapping[str, str],
@@ -80,10 +82,10 @@ def keep(
         last = next(reversed(list(chain)), None)
         return last if last is not None and last.body["basis"] == dict(basis) else None
 
-    _log(run.objects, study).append({"basis": dict(basis), "sealed": sealed, "counts": dict(counts)}, unless=same)
+    _log(run.objects, kind, study).append({"basis": dict(basis), "sealed": sealed, "counts": dict(counts)}, unless=same)
 
 
-def newest(run: Step, study: str) -> dict[str, pl.DataFrame]:
+def newest(run: Step, kind: str, study: str) -> dict[str, pl.DataFrame]:
     """Tables of the newest evaluation.
 
     Raises:
@@ -91,10 +93,10 @@ def newest(run: Step, study: str) -> dict[str, pl.DataFrame]:
     """
     from trialops.stores.sealed import unseal
 
-    known = evaluations(run.objects, study)
+    known = evaluations(run.objects, kind, study)
     if not known:
         raise TrialOpsError(
-            "Nobody's eligibility has been evaluated here",
+            f"There is no evaluation of {kind} yet",
             where=study or str(run.settings.home),
             fix="Run trial_enrollment first, or point TRIALOPS_HOME (or --home) at the right folder.",
         )

@@ -93,7 +93,7 @@ def funnel(trial: TrialTables, *, prescreened: Mapping[str, int] | None = None) 
     """Count the subjects of a trial at every stage.
 
     Args:
-        trial: The delivery, cut at the day of the report.
+        trial: The delivery as known on the day of the report: :func:`trialops.trial.enrolment.known_at`.
         prescreened: Pre-screened persons by SITEID; no SDTM domain has them.
     """
     import polars as pl
@@ -193,6 +193,7 @@ def _stages(trial: TrialTables) -> pl.DataFrame:
         frame = frame.join(more, on="USUBJID", how="left", maintain_order="left")
     flags = ("_milestone", "_completed", "_discontinued", "_failed", "_consented", "_visited")
     frame = frame.with_columns(pl.col(flags).fill_null(False), pl.col("_armnrs").fill_null(""))
+    frame = frame.with_columns(randomised_on=pl.coalesce("_milestone_on", "_start", "first_dose"))
     treated, randomised = pl.col("treated"), pl.col("randomised")
     passed = ~randomised & ~pl.col("screen_failure")
     unassigned = pl.col("_code").str.to_uppercase().is_in(("NOTASSGN", "NOT ASSIGNED", "NOTASSIGNED")) | (
@@ -215,7 +216,7 @@ def _stages(trial: TrialTables) -> pl.DataFrame:
         discontinued=treated & pl.col("_discontinued"),
         ongoing=treated & ~pl.col("_completed") & ~pl.col("_discontinued"),
         reason=pl.when("_discontinued").then("_reason"),
-        randomised_on=pl.when(randomised).then(pl.coalesce("_milestone_on", "_start", "first_dose")),
+        randomised_on=pl.when(randomised).then("randomised_on"),
         _treated_end=pl.col("_completed") | pl.col("_discontinued"),
         _treated=treated,
     ).select(

@@ -150,3 +150,22 @@ def _of_parents(frame: pl.DataFrame, name: str, tables: Mapping[str, pl.DataFram
         keys.with_columns(_kept=pl.lit(True)), on=["USUBJID", "_number"], how="left", maintain_order="left"
     )
     return there.filter(pl.col("_kept").fill_null(False) | (pl.col("IDVAR") != number)).drop("_number", "_kept")
+
+
+def cut_day(as_of: str) -> date:
+    """The day a report stands at: that of an ISO 8601 day or moment (UTC where it has a zone); today (UTC) if empty.
+
+    Raises:
+        TrialOpsError: The text is neither.
+    """
+    from datetime import UTC, datetime
+
+    if not as_of.strip():
+        return datetime.now(UTC).date()
+    try:
+        moment = datetime.fromisoformat(as_of.strip())
+    except ValueError:
+        raise TrialOpsError(
+            "as_of is no ISO 8601 day or moment", where="as_of", fix="Write 2024-05-31 or 2024-05-31T12:00:00Z."
+        ) from None
+    return (moment.astimezone(UTC) if moment.tzinfo else moment).date()
