@@ -129,7 +129,7 @@ class Gateway:
         if not self.check:
             return []
         values = read_values(etree.fromstring(body))
-        if {values.first("N.1.2"), values.first("N.2.r.1")} != {key}:
+        if values.first("N.1.2") != key:
             return ["number"]
         return sorted({finding.rule for finding in rejections(check(values))})
 

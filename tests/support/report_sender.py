@@ -1,8 +1,8 @@
 """A sender of reports as a program that a test kills: python -m tests.support.report_sender FILE.
 
-The file is JSON: home, database, study, gateway (URL or folder), now (ISO 8601), and optionally kill: the place at which
-the process ends itself without a word, "append:STATE" (right after that row is written), "before:STATE" (right before),
-"deliver" (after the gateway has answered, before the row).
+The file is JSON: home, database, study, gateway (URL or folder), now (ISO 8601), and optionally kill: where the process
+ends itself without a word, "append:STATE" (right after that row is written), "before:STATE" (right before), "deliver"
+(after the gateway has answered, before the row).
 """
 
 from __future__ import annotations

@@ -280,6 +280,7 @@ report_events = sa.Table(
     sa.Column("event", sa.String(16), nullable=False),
     sa.Column("case_id", sa.String(128), nullable=False),
     sa.Column("case_version", sa.Integer, nullable=False),
+    sa.Column("authority", sa.String(16), nullable=False),
     sa.Column("digest", sa.String(64), nullable=False),
     sa.Column("due", sa.String(32), nullable=False),
     sa.Column("until", sa.String(32), nullable=False),

@@ -19,7 +19,7 @@ from tests.support.e2b_messages import full, xml
 from tests.support.report_gateway import TOKEN, Gateway, acknowledgement, running_gateway
 from tests.support.vaults import vault_in
 from trialops.errors import TrialOpsError
-from trialops.safety.e2b.outbox import Message, Outbox, Taken, utc_text
+from trialops.safety.e2b.outbox import Message, Outbox, Taken, Version, utc_text
 from trialops.safety.e2b.receiving import acknowledgement_rows, collect, count, receive, reconcile
 from trialops.safety.e2b.submission import Sent, alerts, due_now, retry_now, send_due, send_policy
 from trialops.safety.e2b.transport import HttpTransport, Transport, open_transport
@@ -76,7 +76,7 @@ def outbox(opened: Opened) -> Outbox:
 
 def _queue(outbox: Outbox, number: int = 1, version: int = 1, due: datetime | None = DUE) -> Message:
     key = f"CASE-{number}-v{version}"
-    return outbox.queue(key, f"CASE-{number}", version, xml(full(), key), due=utc_text(due) if due else "")
+    return outbox.queue(key, Version(f"CASE-{number}", version), xml(full(), key), due=utc_text(due) if due else "")
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_the_content_is_encrypted_and_checked(outbox: Outbox) -> None:
 def test_queueing_twice_changes_nothing_and_another_content_is_refused(outbox: Outbox) -> None:
     assert _queue(outbox) == _queue(outbox) and _states(outbox) == ["queued"]
     with pytest.raises(TrialOpsError, match="another content"):
-        outbox.queue("CASE-1-v1", "CASE-1", 1, b"<other/>")
+        outbox.queue("CASE-1-v1", Version("CASE-1", 1), b"<other/>")
 
 
 def test_states_follow_only_where_they_may(outbox: Outbox) -> None:
@@ -141,13 +141,13 @@ def test_an_untried_version_gives_way_and_hands_on_its_due_time(outbox: Outbox) 
     _queue(outbox, 1, 1, DUE)
     later = _queue(outbox, 1, 2, DUE + timedelta(days=9))
     assert later.due == utc_text(DUE) and _states(outbox) == ["queued", "superseded"]
-    assert outbox.reported_before("CASE-1", 2) is False
+    assert outbox.reported_before(Version("CASE-1", 2)) is False
 
 
 def test_a_stopped_version_is_queued_once_it_passes(outbox: Outbox) -> None:
-    stopped = outbox.stop("CASE-1-v1", "CASE-1", 1, due=utc_text(DUE), rules=["R0023"])
-    assert outbox.stop("CASE-1-v1", "CASE-1", 1, due=utc_text(DUE), rules=["R0023"]) == stopped
-    outbox.stop("CASE-1-v1", "CASE-1", 1, due=utc_text(DUE), rules=["R0024"])
+    stopped = outbox.stop("CASE-1-v1", Version("CASE-1", 1), due=utc_text(DUE), rules=["R0023"])
+    assert outbox.stop("CASE-1-v1", Version("CASE-1", 1), due=utc_text(DUE), rules=["R0023"]) == stopped
+    outbox.stop("CASE-1-v1", Version("CASE-1", 1), due=utc_text(DUE), rules=["R0024"])
     _queue(outbox)
     assert _states(outbox) == ["rejected", "rejected", "queued"]
 
@@ -220,7 +220,7 @@ def test_a_receipt_for_another_content_stops_the_message(outbox: Outbox, gateway
 
 
 def test_what_the_gateway_refuses_is_rejected_with_its_codes(outbox: Outbox, gateway: Gateway) -> None:
-    outbox.queue("CASE-1-v1", "CASE-1", 1, xml(full(), "ANOTHER-NUMBER"), due=utc_text(DUE))
+    outbox.queue("CASE-1-v1", Version("CASE-1", 1), xml(full(), "ANOTHER-NUMBER"), due=utc_text(DUE))
     assert _send(outbox, gateway).refused == ["CASE-1-v1"]
     last = outbox.messages()[0]
     assert (last.state, last.detail["cause"], last.detail["errors"]) == ("rejected", "gateway", ["number"])
@@ -239,7 +239,7 @@ def test_versions_of_a_case_go_in_order(outbox: Outbox, gateway: Gateway, clock:
     _queue(outbox, 1, 1)
     _send(outbox, gateway)
     _queue(outbox, 1, 2)
-    assert outbox.reported_before("CASE-1", 2) is True
+    assert outbox.reported_before(Version("CASE-1", 2)) is True
     assert due_now(outbox.messages(), clock()) == []
     clock.forward(minutes=2)
     assert _send(outbox, gateway).sent == ["CASE-1-v1", "CASE-1-v2"]
@@ -354,7 +354,7 @@ def test_a_sender_killed_anywhere_is_made_up_for(
         assert (done.adopted if arrived else done.sent) == ["CASE-1-v1"]
     assert gateway.taken == {"CASE-1-v1": 1}
     assert outbox.messages()[0].state == "sent"
-    assert reconcile(outbox, [("CASE-1", 1)], _http(gateway)).counts["sent"] == 1
+    assert reconcile(outbox, [Version("CASE-1", 1)], _http(gateway)).counts["sent"] == 1
 
 
 # -- acknowledgements ----------------------------------------------------------------------------------------------
@@ -452,8 +452,8 @@ def test_a_batch_that_is_refused_whole_rejects_its_message(outbox: Outbox, gatew
 
 
 def test_every_released_version_is_counted_once(outbox: Outbox, gateway: Gateway, clock: Clock) -> None:
-    released = [(f"CASE-{n}", 1) for n in range(1, 8)] + [("CASE-7", 2)]
-    outbox.stop("CASE-6-v1", "CASE-6", 1, rules=["R0023"])
+    released = [Version(f"CASE-{n}", 1) for n in range(1, 8)] + [Version("CASE-7", 2)]
+    outbox.stop("CASE-6-v1", Version("CASE-6", 1), rules=["R0023"])
     _queue(outbox, 7, 1)
     _queue(outbox, 7, 2)
     for number in (1, 2, 3):
@@ -466,7 +466,7 @@ def test_every_released_version_is_counted_once(outbox: Outbox, gateway: Gateway
     _send(outbox, gateway)
     before = reconcile(outbox, released)
     assert before.counts == {"waiting": 2, "sent": 2, "acknowledged": 1, "rejected": 2, "superseded": 1}
-    assert before.problems == ("CASE-5 version 1 is released and not in the outbox yet",)
+    assert before.problems == ("CASE-5 version 1 for FDA is released and not in the outbox yet",)
     after = reconcile(outbox, released, _http(gateway))
     assert after.adopted == ("CASE-4-v1",) and after.counts["sent"] == 3 and after.counts["waiting"] == 1
     assert sum(after.counts.values()) == len(released)
@@ -478,11 +478,11 @@ def test_reconciliation_finds_what_does_not_fit(outbox: Outbox, gateway: Gateway
     _send(outbox, gateway)
     del gateway.messages["CASE-1-v1"]
     gateway.messages["CASE-2-v1"]["digest"] = "0" * 64
-    found = reconcile(outbox, [("CASE-1", 1), ("CASE-1", 1)], _http(gateway))
+    found = reconcile(outbox, [Version("CASE-1", 1)] * 2, _http(gateway))
     assert len(found.problems) == 4
     assert {
-        "CASE-1 version 1 is released twice",
-        "CASE-2 version 1 is in the outbox and not released",
+        "CASE-1 version 1 for FDA is released twice",
+        "CASE-2 version 1 for FDA is in the outbox and not released",
         "CASE-1-v1 is sent and the gateway does not have it",
         "CASE-2-v1: the gateway has another content under this number",
     } == set(found.problems)

@@ -1,8 +1,8 @@
 """The outbox of safety reports: what was released, on its way, taken or rejected, as append-only rows.
 
-A message is one released version of one case. Its rows are numbered without gaps, so of two senders that both want it
-the second to write finds its number taken. The row that announces an act is written before the act. The content is
-encrypted by the vault under the digest the rows carry; it is never written twice with another content.
+A message is one released version of one case for one authority. Its rows are numbered without gaps, so of two senders
+that both want it the second to write finds its number taken. The row that announces an act is written before the act.
+The content is encrypted by the vault under the digest the rows carry; it is never written twice with another content.
 
 ==============  =======================================================================================================
 ``queued``      written, checked, waiting
@@ -60,11 +60,12 @@ class Message:
     """A message as its newest row leaves it.
 
     Attributes:
-        message_id: Number of message and batch (N.2.r.1, N.1.2); the key under which nothing is sent twice.
+        message_id: Number of the batch (N.1.2), which holds this one report; the key under which nothing is sent twice.
         seq: Number of the newest row.
         state: One of the states above.
         case_id: Case.
         case_version: Version of the case.
+        authority: Whom it is for.
         digest: SHA-256 of the message in the clear; empty where the check stopped it before one was kept.
         due: When the report is due at the latest, UTC; empty where it has no clock.
         until: See the states; UTC.
@@ -79,6 +80,7 @@ class Message:
     state: str
     case_id: str
     case_version: int
+    authority: str
     digest: str
     due: str
     until: str
@@ -86,6 +88,11 @@ class Message:
     detail: Mapping[str, Any] = field(default_factory=dict)
     at: str = ""
     actor: str = ""
+
+    @property
+    def lane(self) -> tuple[str, str]:
+        """Case and authority: within a lane, versions go in order."""
+        return self.case_id, self.authority
 
     @property
     def waiting(self) -> bool:
@@ -101,6 +108,19 @@ def utc_text(when: datetime) -> str:
 def utc_time(text: str) -> datetime:
     """The inverse of `utc_text`."""
     return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(UTC)
+
+
+@dataclass(frozen=True, order=True)
+class Version:
+    """A version of a case for an authority."""
+
+    case_id: str
+    number: int
+    authority: str = "FDA"
+
+    def __str__(self) -> str:
+        """In words."""
+        return f"{self.case_id} version {self.number} for {self.authority}"
 
 
 class Outbox:
@@ -256,6 +276,7 @@ class Outbox:
             state=state,
             case_id=message.case_id,
             case_version=message.case_version,
+            authority=message.authority,
             digest=message.digest,
             due=message.due,
             until=utc_text(until) if until else "",
@@ -275,23 +296,20 @@ class Outbox:
 
     # -- entering ----------------------------------------------------------------------------------------------
 
-    def queue(
-        self, message_id: str, case_id: str, version: int, data: bytes, *, due: str = "", **detail: Any
-    ) -> Message:
+    def queue(self, message_id: str, case: Version, data: bytes, *, due: str = "", **detail: Any) -> Message:
         """Queue a message once; what is queued already with the same content is left as it stands.
 
         A version of the case that waits and was never tried gives way, and hands on its due time.
 
         Args:
             message_id: Number of the message.
-            case_id: Case.
-            version: Version of the case.
+            case: Version of a case, and the authority it is for.
             data: The message.
             due: When it is due at the latest, UTC text; empty for none.
             detail: JSON values for a reader.
 
         Raises:
-            TrialOpsError: The message exists with another content and has left.
+            TrialOpsError: The message exists with another content.
         """
         digest, _ = self.keep(data, "messages")
         with self.transaction() as connection:
@@ -306,33 +324,35 @@ class Outbox:
                     fix="Release a new version of the case; a message that was queued is never changed.",
                 )
             for other in known:
-                if other.case_id != case_id or other.case_version >= version:
+                if other.lane != (case.case_id, case.authority) or other.case_version >= case.number:
                     continue
                 if other.state == "rejected" or _untried(other):
                     due = min((text for text in (due, other.due) if text), default="")
                 if unsent_reject(other) or _untried(other):
                     self.append(other, "superseded", connection=connection, by=message_id)
-            seq, state = (existing.seq, existing.state) if existing else (0, "")
-            base = Message(message_id, seq, state, case_id, version, digest, due, "", 0)
-            return self.append(base, "queued", connection=connection, **detail)
+            return self.append(_new(message_id, case, digest, due, existing), "queued", connection=connection, **detail)
 
-    def stop(self, message_id: str, case_id: str, version: int, *, due: str = "", rules: Sequence[str]) -> Message:
+    def stop(self, message_id: str, case: Version, *, due: str = "", rules: Sequence[str]) -> Message:
         """Note that a version of a case does not pass the check and was not sent; once per set of rules."""
         existing = self.message(message_id)
         if existing and not (unsent_reject(existing) and list(existing.detail.get("rules", [])) != list(rules)):
             return existing
-        base = existing or Message(message_id, 0, "", case_id, version, "", due, "", 0)
-        return self.append(base, "rejected", cause="check", rules=list(rules))
+        return self.append(_new(message_id, case, "", due, existing), "rejected", cause="check", rules=list(rules))
 
-    def reported_before(self, case_id: str, version: int) -> bool:
-        """Whether an earlier version of a case has left, or may have."""
+    def reported_before(self, case: Version) -> bool:
+        """Whether an earlier version of a case has left for the authority, or may have."""
         return any(
-            each.case_id == case_id
-            and each.case_version < version
+            each.lane == (case.case_id, case.authority)
+            and each.case_version < case.number
             and (each.state in ("sending", "failed", "sent", "acknowledged") or each.attempt > 0)
-            and each.state != "superseded"
             for each in self.messages()
         )
+
+
+def _new(message_id: str, case: Version, digest: str, due: str, existing: Message | None) -> Message:
+    """A message before its next row, which is the first where there is none yet."""
+    seq, state = (existing.seq, existing.state) if existing else (0, "")
+    return Message(message_id, seq, state, case.case_id, case.number, case.authority, digest, due, "", 0)
 
 
 def unsent_reject(message: Message) -> bool:
@@ -361,6 +381,7 @@ def _message(row: Row[Any]) -> Message:
         state=row.event,
         case_id=row.case_id,
         case_version=row.case_version,
+        authority=row.authority,
         digest=row.digest,
         due=row.due,
         until=row.until,

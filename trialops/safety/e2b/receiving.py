@@ -15,7 +15,7 @@ from trialops.safety.e2b.acknowledgements import (
     facts,
     parse_acknowledgement,
 )
-from trialops.safety.e2b.outbox import Message, Outbox, Taken, utc_time
+from trialops.safety.e2b.outbox import WAITING, Message, Outbox, Taken, Version, utc_text, utc_time
 from trialops.safety.e2b.transport import Conflict, Transport, Unsure
 
 if TYPE_CHECKING:
@@ -136,7 +136,6 @@ def _known(outbox: Outbox, digest: str, connection: Connection) -> bool:
 def _insert(
     outbox: Outbox, connection: Connection, result: Received, key: str, source: str, shown: Mapping[str, Any]
 ) -> None:
-    from trialops.safety.e2b.outbox import utc_text
     from trialops.stores.database import canonical
     from trialops.stores.tables import report_acknowledgements as table
 
@@ -193,52 +192,47 @@ class Reconciliation:
     """Every released version of every case, once, with what became of it.
 
     Attributes:
-        classes: (case, version) -> one of CLASSES.
+        classes: Version -> one of CLASSES.
         counts: How many of each; they add up to the released versions.
         problems: What does not fit, in words, with the message or case concerned.
         adopted: Messages found at the gateway whose answer had been lost.
         asked: Whether the gateway was asked.
     """
 
-    classes: Mapping[tuple[str, int], str]
+    classes: Mapping[Version, str]
     counts: Mapping[str, int]
     problems: tuple[str, ...]
     adopted: tuple[str, ...] = ()
     asked: bool = False
 
 
-_CLASS = {"queued": "waiting", "sending": "waiting", "failed": "waiting"}
-
-
-def reconcile(
-    outbox: Outbox, released: Iterable[tuple[str, int]], transport: Transport | None = None
-) -> Reconciliation:
+def reconcile(outbox: Outbox, released: Iterable[Version], transport: Transport | None = None) -> Reconciliation:
     """Hold what was released against the outbox, and the outbox against the gateway.
 
     Nothing is sent. A message whose answer was lost is adopted where the gateway has it.
 
     Args:
         outbox: The outbox.
-        released: (case, version) of the versions that a safety physician has released for reporting.
+        released: The versions that a safety physician has released for reporting.
         transport: The gateway; None leaves it out.
     """
     problems: list[str] = []
     adopted = _ask(outbox, transport, problems) if transport is not None else []
-    rows: dict[tuple[str, int], Message] = {}
+    rows: dict[Version, Message] = {}
     for each in outbox.messages():
-        place = (each.case_id, each.case_version)
-        if place in rows:
-            problems.append(f"{each.case_id} version {each.case_version} has more than one message")
-        rows[place] = each
-    wanted = list(released)
-    problems += [f"{c} version {v} is released twice" for (c, v), n in sorted(Counter(wanted).items()) if n > 1]
+        version = Version(each.case_id, each.case_version, each.authority)
+        if version in rows:
+            problems.append(f"{version} has more than one message")
+        rows[version] = each
+    wanted = Counter(released)
+    problems += [f"{version} is released twice" for version, times in sorted(wanted.items()) if times > 1]
     classes = {}
-    for place in sorted(set(wanted)):
-        state = rows[place].state if place in rows else "queued"
-        classes[place] = _CLASS.get(state, state)
-        if place not in rows:
-            problems.append(f"{place[0]} version {place[1]} is released and not in the outbox yet")
-    problems += [f"{c} version {v} is in the outbox and not released" for c, v in sorted(set(rows) - set(wanted))]
+    for version in sorted(wanted):
+        state = rows[version].state if version in rows else "queued"
+        classes[version] = "waiting" if state in WAITING else state
+        if version not in rows:
+            problems.append(f"{version} is released and not in the outbox yet")
+    problems += [f"{version} is in the outbox and not released" for version in sorted(set(rows) - set(wanted))]
     counts = {name: sum(1 for each in classes.values() if each == name) for name in CLASSES}
     return Reconciliation(classes, counts, tuple(problems), tuple(adopted), transport is not None)
 

@@ -78,15 +78,15 @@ class Sent:
 def due_now(messages: Iterable[Message], now: datetime) -> list[Message]:
     """The messages to try now, the most urgent first; a version of a case waits for the ones before it."""
     known = list(messages)
-    first = {
-        case: min(each.case_version for each in known if each.case_id == case and each.waiting)
-        for case in {each.case_id for each in known if each.waiting}
-    }
+    first: dict[tuple[str, str], int] = {}
+    for each in known:
+        if each.waiting:
+            first[each.lane] = min(each.case_version, first.get(each.lane, each.case_version))
     ready = [
         each
         for each in known
         if each.waiting
-        and each.case_version == first[each.case_id]
+        and each.case_version == first[each.lane]
         and not each.detail.get("stopped")
         and (not each.until or utc_time(each.until) <= now)
     ]
@@ -198,10 +198,12 @@ def alerts(messages: Iterable[Message], now: datetime, policy: SendPolicy | None
     """Reports that are overdue or will be by their schedule, that are stuck, or that nobody acknowledges."""
     rules, found = policy or send_policy(), []
     known = list(messages)
-    newest = {case: max(m.case_version for m in known if m.case_id == case) for case in {m.case_id for m in known}}
+    newest: dict[tuple[str, str], int] = {}
+    for each in known:
+        newest[each.lane] = max(each.case_version, newest.get(each.lane, 0))
     for each in known:
         why = _why(each, now, rules)
-        if each.state == "rejected" and newest[each.case_id] > each.case_version:
+        if each.state == "rejected" and newest[each.lane] > each.case_version:
             why = ""
         if why:
             found.append(Alert(each.message_id, each.case_id, why))
