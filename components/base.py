@@ -103,3 +103,18 @@ def harden(
     for name, value in QUIET.items():
         task.set_env_variable(name, value)
     return task
+
+
+def with_role(task: dsl.PipelineTask) -> dsl.PipelineTask:
+    """Give a task the role its service account acts in: what it may read or hand out depends on it.
+
+    Returns:
+        The same task.
+    """
+    kubernetes.use_config_map_as_env(
+        task,
+        config_map_name=SETTINGS_CONFIG_MAP,
+        config_map_key_to_env={"TRIALOPS_ROLE": "TRIALOPS_ROLE"},
+        optional=True,
+    )
+    return task

@@ -152,3 +152,46 @@ def share_with_partner(
         run.metrics |= {"package": done.share, "new": done.new, "bytes": len(done.package)}
         run.show(report, done.page)
     return done.share
+
+
+@component
+def generate_reports(
+    raw: Input[Dataset],
+    documents: Output[Artifact],
+    report: Output[HTML],
+    study: str = "",
+    kinds: str = "due",
+    audience: str = "blinded",
+    cut: str = "",
+    as_of: str = "",
+    stamp: str = "",
+    purpose: str = "",
+) -> int:
+    """Make the periodic reports of the trial as HTML and PDF, and register them: encrypted, numbered, to be signed.
+
+    Args:
+        raw: Sealed delivery.
+        documents: Versions of the documents with their digests; no subject data.
+        report: What was made, for which period, by when it is filed.
+        study: Study file; the demonstration trial's by default.
+        kinds: Reports, comma-separated: due (those whose period ended last month), all, or names.
+        audience: blinded, or unblinded for the role that may and with a purpose.
+        cut: Data cut, ISO 8601 date; the end of the last period that the data reach by default.
+        as_of: Day of the run, ISO 8601; today (UTC) by default.
+        stamp: Time stamped into the documents, ISO 8601; midnight UTC of the day of the run by default.
+        purpose: Why, for an unblinded report; it goes into the audit trail.
+
+    Returns:
+        Number of new document versions.
+    """
+    from trialops.regulatory.reports.generate import generate
+    from trialops.stores import step
+
+    with step("generate-reports", study=study, kinds=kinds, audience=audience, cut=cut, as_of=as_of) as run:
+        done = generate(
+            run, raw, study=study, kinds=kinds, audience=audience, cut=cut, as_of=as_of, stamp=stamp, purpose=purpose
+        )
+        run.write_json(documents, done.manifest)
+        run.metrics |= done.metrics
+        run.show(report, done.page)
+    return int(done.metrics["new"])

@@ -6,10 +6,10 @@
 4. Partner: share validated, de-identified tables under an agreement, as an encrypted package that can be revoked.
 """
 
-from kfp import dsl, kubernetes
+from kfp import dsl
 
 from components.alerts import notify
-from components.base import SETTINGS_CONFIG_MAP, harden
+from components.base import harden, with_role
 from components.intake import ingest_sdtm
 from components.regulatory import admit_export, export_research_database, export_submission, share_with_partner
 
@@ -19,13 +19,7 @@ SUBMISSION, RESEARCH = "submission", "research"
 
 def outward(task: dsl.PipelineTask, *, memory: str) -> None:
     """Harden a task that hands data out: it runs each time, once, under the role of its service account."""
-    harden(task, memory=memory, retries=0).set_caching_options(False)
-    kubernetes.use_config_map_as_env(
-        task,
-        config_map_name=SETTINGS_CONFIG_MAP,
-        config_map_key_to_env={"TRIALOPS_ROLE": "TRIALOPS_ROLE"},
-        optional=True,
-    )
+    with_role(harden(task, memory=memory, retries=0)).set_caching_options(False)
 
 
 @dsl.pipeline(name="data-export", display_name="Data export")

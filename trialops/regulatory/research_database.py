@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from trialops.pages import Page
     from trialops.stores.context import Step
+    from trialops.stores.lake import Manifest
 
 
 @dataclass(frozen=True)
@@ -79,22 +80,33 @@ def export_cdm(
     return done
 
 
+def newest_load(run: Step) -> Manifest:
+    """The newest load that standardization has kept and that still verifies.
+
+    Raises:
+        TrialOpsError: There is none.
+    """
+    from trialops.standards.omop_run import DATASET
+
+    kept = run.lake.last_validated(DATASET)
+    if kept is None:
+        raise TrialOpsError(
+            "There are no OMOP tables",
+            where=f"data set {DATASET}",
+            fix="Run pipeline data_standardization first.",
+        )
+    return kept
+
+
 def newest_cdm(run: Step) -> dict[str, pl.DataFrame]:
-    """The tables of the newest load that standardization has kept and that still verifies.
+    """The tables of :func:`newest_load`.
 
     Raises:
         TrialOpsError: There is none.
     """
     from trialops.standards.omop_run import DATASET, tables_of
 
-    kept = run.lake.last_validated(DATASET)
-    if kept is None:
-        raise TrialOpsError(
-            "There are no OMOP tables to export",
-            where=f"data set {DATASET}",
-            fix="Run pipeline data_standardization first.",
-        )
-    return tables_of(run.read_snapshot(f"validated/{DATASET}", kept.snapshot))
+    return tables_of(run.read_snapshot(f"validated/{DATASET}", newest_load(run).snapshot))
 
 
 def check_target(url: str) -> None:

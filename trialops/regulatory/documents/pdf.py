@@ -72,8 +72,10 @@ def _printed(table: DataTable) -> dict[str, Any]:
     rows = [[text_of(value) for value in row] for row in table.rows]
     widths = []
     for k, head in enumerate(table.columns):
-        longest = max([len(row[k]) for row in rows] + [max(map(len, head.split()), default=0)])
-        widths.append(min(longest, WIDEST) if longest > OWN else 0)
+        texts = [head, *(row[k] for row in rows)]
+        word = max(len(part) for text in texts for part in text.split() or [""])
+        longest = max([len(text) for text in texts[1:]] + [word])
+        widths.append(max(min(longest, WIDEST), 2 * word) if longest > OWN else 0)
     return {
         "label": "Listing" if table.listing else "Table",
         "rows": rows,

@@ -11,6 +11,7 @@ from trialops.regulatory.documents.content import Audience, Population
 from trialops.safety.blinding import blind
 from trialops.safety.events import safety_events
 from trialops.safety.safety_policy import SafetyPolicy, safety_policy
+from trialops.trial.participation import participation
 from trialops.trial.populations import populations
 from trialops.trial.tables import TrialTables, cut_at
 
@@ -154,10 +155,12 @@ def _subjects(trial: TrialTables, cut: date, audience: Audience) -> pl.DataFrame
         for name, column in arms.items()
     }
     told = dm.select("USUBJID", *attributes, **named).unique("USUBJID", keep="last")
-    joined = populations(trial).join(told, on="USUBJID", how="left")
-    end = pl.col("last_dose").fill_null(cut)
+    left = participation(trial, cut).select("USUBJID", left="end")
+    joined = populations(trial).join(told, on="USUBJID", how="left").join(left, on="USUBJID", how="left")
+    # An interval of exposure without an end goes on until the subject leaves, at the latest.
+    end = pl.coalesce("last_dose", "left", pl.lit(cut))
     days = (end - pl.col("first_dose")).dt.total_days() + 1
-    return joined.with_columns(days=pl.when("treated").then(days.clip(1))).sort("USUBJID")
+    return joined.with_columns(days=pl.when("treated").then(days.clip(1))).drop("left").sort("USUBJID")
 
 
 def _control(study: StudyFile, groups: list[str]) -> str:
