@@ -6,6 +6,76 @@ from components.base import component
 
 
 @component
+def evaluate_eligibility(
+    raw: Input[Dataset],
+    judged: Output[Dataset],
+    summary: Output[Artifact],
+    report: Output[HTML],
+    study: str = "",
+    as_of: str = "",
+) -> int:
+    """Judge every subject on the criteria of entry: met, not met or unknown, with the rows that say so.
+
+    Args:
+        raw: Sealed delivery.
+        judged: Verdicts, evidence, changes since the evaluation before, queries; sealed.
+        summary: Counts by verdict and query; small ones are not shown.
+        report: Criteria, what is missing, changes, disagreement with the sites; counts.
+        study: Study file; the demonstration trial's by default.
+        as_of: ISO 8601 day or moment of evaluation; now by default. Later entries are left out.
+
+    Returns:
+        Number of queries.
+    """
+    from trialops.stores import step
+    from trialops.trial.enrolment import judge_eligibility
+
+    with step("evaluate-eligibility", study=study, as_of=as_of) as run:
+        done = judge_eligibility(run, raw, judged, study=study, as_of=as_of)
+        run.write_json(summary, done.summary)
+        queries = sum(done.summary.get("queries", {}).values())
+        run.metrics |= {"criteria": done.summary["criteria"], "queries": queries}
+        run.show(report, done.page)
+    return int(queries)
+
+
+@component
+def report_enrolment(
+    raw: Input[Dataset],
+    judged: Input[Dataset],
+    stages: Output[Dataset],
+    figures: Output[Artifact],
+    report: Output[HTML],
+    study: str = "",
+    as_of: str = "",
+) -> int:
+    """Count the way of the subjects through the trial, and forecast when it will be full.
+
+    Args:
+        raw: Sealed delivery.
+        judged: Sealed verdicts.
+        stages: Stage of every subject, counts by arm, queries; sealed.
+        figures: Boxes of the diagram, forecast, plan; no subject data.
+        report: CONSORT diagram, forecast, sites, screen failures.
+        study: Study file; the demonstration trial's by default.
+        as_of: ISO 8601 day or moment of the report; now by default. Later entries are left out.
+
+    Returns:
+        Number of randomised subjects.
+    """
+    from trialops.stores import step
+    from trialops.trial import enrolment
+
+    with step("report-enrolment", study=study, as_of=as_of) as run:
+        made, document, page = enrolment.report_enrolment(run, raw, judged, stages, study=study, as_of=as_of)
+        run.write_json(figures, document)
+        total = made.found.total
+        run.metrics |= {"screened": total["screened"], "randomised": total["randomised"], "target": made.target}
+        run.show(report, page)
+    return int(made.found.total["randomised"])
+
+
+@component
 def monitor_sites(
     raw: Input[Dataset],
     scores: Output[Dataset],
@@ -99,3 +169,86 @@ def show_progress(findings: Input[Artifact], progress: Input[Artifact], report: 
         verdict = page.verdict.label.lower() if page.verdict else ""
         run.metrics |= {"verdict": verdict}
     return verdict
+
+
+@component
+def evaluate_cohorts(
+    cdm: Output[Dataset],
+    cohorts: Output[Dataset],
+    changes: Output[Dataset],
+    summary: Output[Artifact],
+    pages: Output[Artifact],
+    report: Output[HTML],
+    definitions: str = "",
+    vocabulary: str = "",
+    study: str = "",
+) -> int:
+    """Evaluate cohort definitions over the newest OMOP tables, keep the members, say who came and went and why.
+
+    Args:
+        cdm: Names the load of OMOP tables that was looked at.
+        cohorts: OMOP tables cohort and cohort_definition.
+        changes: Who entered, left or has other dates, and where everybody stands; sealed.
+        summary: Definitions with version and digest, and sizes that may be told.
+        pages: A page for each cohort.
+        report: Sizes, overlap, flow, attrition and changes of all cohorts.
+        definitions: Folder with ATLAS JSON or YAML files; empty: what was imported, else what ships.
+        vocabulary: Folder with an Athena vocabulary download, for descendants and mapped concepts.
+        study: Study file; it says whether outputs are blinded.
+
+    Returns:
+        Number of cohorts with a membership that has changed.
+    """
+    from trialops.stores import step
+    from trialops.trial.cohorts.steps import evaluate_step, write_pages
+
+    with step("evaluate-cohorts", definitions=definitions, vocabulary=vocabulary, study=study) as run:
+        done = evaluate_step(
+            run,
+            definitions=definitions,
+            vocabulary=vocabulary,
+            study=study,
+            cdm=cdm,
+            cohorts=cohorts,
+            changes=changes,
+        )
+        run.write_json(summary, done.summary)
+        write_pages(done.managed, run.workdir / "pages")
+        run.write_folder(pages, run.workdir / "pages")
+        run.metrics |= {"cohorts": len(done.managed.cohorts), "changed": done.managed.changed}
+        run.show(report, done.page)
+    return done.managed.changed
+
+
+@component
+def describe_cohorts(
+    cdm: Input[Dataset],
+    cohorts: Input[Dataset],
+    summary: Input[Artifact],
+    tables: Output[Artifact],
+    report: Output[HTML],
+    vocabulary: str = "",
+) -> int:
+    """Table 1 of every cohort, with standardised differences from another cohort or from everybody else.
+
+    Args:
+        cdm: The load that the cohorts were evaluated over.
+        cohorts: Tables of the cohorts.
+        summary: Document of the evaluation.
+        tables: The tables as a document.
+        report: The same for a person.
+        vocabulary: As for the evaluation.
+
+    Returns:
+        Number of cohorts that are large enough to be described.
+    """
+    from trialops.stores import step
+    from trialops.trial.cohorts.steps import describe_step
+
+    with step("describe-cohorts", vocabulary=vocabulary) as run:
+        made, page, document = describe_step(run, cdm=cdm, cohorts=cohorts, summary=summary, vocabulary=vocabulary)
+        described = sum(bool(one.lines) for one in made)
+        run.write_json(tables, document)
+        run.metrics |= {"described": described}
+        run.show(report, page)
+    return described

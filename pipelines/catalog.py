@@ -118,7 +118,7 @@ CATALOG: tuple[Entry, ...] = (
         alert_policy="data",
         parameters=(
             ("source", "Folder of SDTM transport files, or with sdtm/ below it."),
-            ("study", "Study file: criteria of entry, planned enrolment, sites, milestones; empty: the demonstration's."),
+            ("study", "Study file: criteria, planned enrolment, sites, milestones; empty: the demonstration's."),
             ("as_of", "ISO 8601 day or moment the trial is looked at; empty is now. Later entries are left out."),
         ),
         arguments=(("source", INCOMING),),

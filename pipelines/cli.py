@@ -314,6 +314,7 @@ COMMANDS = (
     ("cli_safety", "safety"),
     ("cli_serve", "score"),
     ("cli_serve", "serve"),
+    ("cli_trial", "trial"),
     ("cli_triggers", "triggers"),
 )
 """Commands that live in modules of their own, beside this one: module, name."""

@@ -55,8 +55,9 @@ class Eligibility:
         criteria: What was judged.
         verdicts: USUBJID, SITEID, randomised, ``verdict``, and one Boolean column per criterion id (null: unknown).
         evidence: One row per fact that contributes to an outcome: USUBJID, ``criterion``, ``fact`` (its number in the
-            rule, from 1), ``outcome`` of the criterion, ``domain``, ``sequence``, ``day`` (days since screening, null
-            where the row has not one day), ``value_class``, ``missing``.
+            rule, from 1), ``outcome`` of the criterion, ``bars`` (whether it keeps the subject out), ``domain``,
+            ``sequence``, ``day`` (days since screening, null where the row has not one day), ``value_class``,
+            ``missing``.
         notes: Sentences on what no subject can have, such as a test code that never occurs; no subject data.
     """
 
@@ -146,12 +147,12 @@ def _described(facts: Facts, compiled: list[Compiled], packed: pl.DataFrame) -> 
 
     table = pl.DataFrame(
         [
-            (number, i, item.criterion.id, fact.domain, fact.missing, fact.kind)
+            (number, i, item.criterion.id, fact.domain, fact.missing, fact.kind, item.criterion.inclusion)
             for number, item in enumerate(compiled)
             for i, fact in enumerate(item.facts)
         ],
         schema={"criterion": pl.Int16, "fact": pl.Int16, "id": pl.String, "domain": pl.String, "missing": pl.String,
-                "kind": pl.String},
+                "kind": pl.String, "inclusion": pl.Boolean},
         orient="row",
     ).with_columns(pl.col("id", "domain", "missing", "kind").cast(pl.Categorical))  # fmt: skip
     screening = _query(facts, "SELECT screening FROM subjects ORDER BY s")["screening"]
@@ -178,6 +179,7 @@ def _described(facts: Facts, compiled: list[Compiled], packed: pl.DataFrame) -> 
             .when(~pl.col("met"))
             .then(pl.lit(NOT_MET))
             .otherwise(pl.lit(UNKNOWN)),
+            bars=(pl.col("met") != pl.col("inclusion")).fill_null(False),
             domain="domain",
             sequence=((pl.col("e") // (1 << WHY_BITS)) % (1 << SEQ_BITS)).cast(pl.Int32),
             day=pl.when(day != NO_DAY).then(day + NEVER - pl.col("screening")).cast(pl.Int32),

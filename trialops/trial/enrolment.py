@@ -16,8 +16,9 @@ from trialops.trial.eligibility_site import QUERY, RULES, Coverage, compare_with
 from trialops.trial.forecast import Forecast, Site, forecast
 from trialops.trial.funnel import FINDINGS, Funnel, by_arm, funnel
 from trialops.trial.populations import NOT_ASSIGNED
-from trialops.trial.study_file import StudyFile, study_file
-from trialops.trial.tables import TrialTables, cut_at, cut_day, trial_tables
+from trialops.trial.progress_run import opened
+from trialops.trial.study_file import StudyFile
+from trialops.trial.tables import TrialTables, cut_at
 
 if TYPE_CHECKING:
     import polars as pl
@@ -75,19 +76,13 @@ class Enrolment:
 
 
 def open_trial(run: Step, raw: Artifact, *, study: str, as_of: str, reason: str) -> tuple[TrialTables, StudyFile]:
-    """The delivery at its cut, and its study file.
+    """The delivery as known on the day asked for, and its study file.
 
     Raises:
         TrialOpsError: The demonstration trial's study file would be used for another trial.
     """
-    stated, trial = study_file(study), trial_tables(run, raw, reason=reason)
-    if not study and trial.study != stated.number:
-        raise TrialOpsError(
-            f"The shipped study file is of {stated.number}, the delivery of {trial.study}",
-            where="study",
-            fix="Write a study file for the trial and name it: --set study=FILE (example: trialops/trial/study.yaml).",
-        )
-    return known_at(trial, cut_day(as_of)), stated
+    trial, stated, day = opened(run, raw, study=study, as_of=as_of, reason=reason)
+    return known_at(trial, day), stated
 
 
 def known_at(trial: TrialTables, day: date) -> TrialTables:
@@ -189,15 +184,16 @@ def sync_queries(run: Step, study: str, queries: pl.DataFrame, rules: Sequence[s
 
     from trialops.quality.queries import Queries
 
-    sequence = pl.col("sequence") if "sequence" in queries.columns else pl.lit(None, pl.Int32)
-    criterion = pl.col("criterion") if "criterion" in queries.columns else pl.lit("")
+    # What a query is known by must not change with the row that happens to decide: the criterion, not the row.
+    judged = "criterion" in queries.columns
+    criterion = pl.col("criterion") if judged else pl.lit("")
     asked = queries.select(
         "rule",
-        "domain",
+        domain=pl.lit("IE") if judged else pl.col("domain"),
         priority="severity",
         USUBJID=pl.Series(run.vault.pseudonyms("subject", queries["USUBJID"].to_list()), dtype=pl.String),
-        record=pl.concat_str([criterion, sequence.cast(pl.String)], separator=" ", ignore_nulls=True).str.strip_chars(),
-        message=pl.when(criterion == "").then("text").otherwise(pl.format("{} ({})", "text", criterion)),
+        record=criterion,
+        message=pl.format("{} ({})", "text", criterion) if judged else pl.col("text"),
     )
     synced = Queries(run.engine, study).sync(asked, rules, actor=run.settings.who, run_id=run.run_id)
     run.audit("queries.sync", study, opened=synced.opened, reopened=synced.reopened, closed=synced.closed)

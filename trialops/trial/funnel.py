@@ -96,25 +96,38 @@ def funnel(trial: TrialTables, *, prescreened: Mapping[str, int] | None = None) 
         trial: The delivery as known on the day of the report: :func:`trialops.trial.enrolment.known_at`.
         prescreened: Pre-screened persons by SITEID; no SDTM domain has them.
     """
+    found = _stages(trial)
+    _, lost = _reconcile(found)
+    recorded = bool(found["consent"].is_not_null().any())
+    stages = found.drop("_milestone", "_failed", "_end", "_treated_end", "_treated")
+    logged = sum(prescreened.values()) if prescreened else None
+    return recounted(stages, _queries(found, lost, recorded), prescreened=logged)
+
+
+def recounted(stages: pl.DataFrame, queries: pl.DataFrame, *, prescreened: int | None = None) -> Funnel:
+    """The funnel of stages that were told before.
+
+    Args:
+        stages: ``subjects`` of a funnel.
+        queries: Its queries.
+        prescreened: Pre-screened persons.
+    """
     import polars as pl
 
-    found = _stages(trial)
-    total = {box: int(found[box].sum()) for box in BOXES}
-    sites = found.group_by("SITEID").agg(pl.col(b).sum().cast(pl.Int64) for b in BOXES).sort("SITEID")
-    reasons = found.filter("discontinued").group_by(pl.col("reason").fill_null("not stated")).len()
-    failures = found.filter("screen_failure").drop_nulls("failure").group_by("failure").len()
-    wrong, lost = _reconcile(found)
-    recorded = bool(found["consent"].is_not_null().any())
+    total = {box: int(stages[box].sum()) for box in BOXES}
+    sites = stages.group_by("SITEID").agg(pl.col(b).sum().cast(pl.Int64) for b in BOXES).sort("SITEID")
+    reasons = stages.filter("discontinued").group_by(pl.col("reason").fill_null("not stated")).len()
+    failures = stages.filter("screen_failure").drop_nulls("failure").group_by("failure").len()
     return Funnel(
-        subjects=found.drop("_milestone", "_failed", "_end", "_treated_end", "_treated"),
+        subjects=stages,
         total=total,
         sites=sites,
         reasons=tuple(reasons.sort(["len", "reason"], descending=[True, False]).rows()),
         failures=tuple(failures.sort(["len", "failure"], descending=[True, False]).rows()),
-        imbalances=wrong,
-        queries=_queries(found, lost, recorded),
-        consent_recorded=recorded,
-        prescreened=sum(prescreened.values()) if prescreened else None,
+        imbalances=_reconcile(stages)[0],
+        queries=queries,
+        consent_recorded=bool(stages["consent"].is_not_null().any()),
+        prescreened=prescreened,
     )
 
 
