@@ -44,3 +44,49 @@ def assess_safety_cases(
         run.metrics |= numbers
         run.show(report, cases_page(assessed, policy, levels))
     return decision
+
+
+@component
+def grade_adverse_events(
+    raw: Input[Dataset],
+    graded: Output[Dataset],
+    review: Output[HTML],
+    ctcae_version: str = "",
+    study: str = "",
+    cut: str = "",
+) -> int:
+    """Grade results and events by CTCAE, and find events that the results show and nobody has reported.
+
+    Args:
+        raw: Sealed delivery.
+        graded: Graded events, results, findings, queries, shifts and liver tests, sealed.
+        review: Counts for the safety physician.
+        ctcae_version: "4.03" or "5.0"; that of the grading policy by default.
+        study: Study file; the demonstration trial's by default.
+        cut: Last day that counts, ISO 8601; everything delivered by default.
+
+    Returns:
+        Number of queries to the sites.
+    """
+    from datetime import date
+
+    from trialops.safety.grading import grade_trial, keep_queries
+    from trialops.safety.grading_page import counts, grading_page
+    from trialops.safety.grading_policy import grading_policy
+    from trialops.safety.safety_policy import safety_policy
+    from trialops.stores import step
+    from trialops.trial.study_file import study_file
+    from trialops.trial.tables import cut_at, trial_tables
+
+    with step("grade-adverse-events", ctcae_version=ctcae_version, study=study, cut=cut) as run:
+        trial = trial_tables(run, raw, reason="Grading of results and adverse events")
+        trial = cut_at(trial, date.fromisoformat(cut)) if cut else trial
+        policy = grading_policy()
+        safety = safety_policy(study_file(study))
+        done = grade_trial(trial, policy, safety, version=ctcae_version, progress=run.progress)
+        run.seal(graded, done.sealed())
+        if not cut:
+            keep_queries(run, trial.study, done.queries, policy.digest)
+        run.metrics |= counts(done)
+        run.show(review, grading_page(done, policy))
+    return int(done.queries.height)

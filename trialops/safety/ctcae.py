@@ -137,6 +137,7 @@ def _graded(rows: pl.DataFrame, criterion: Criterion, digits: int, alone: bool) 
     outward = "<" if criterion.direction == "low" else ">"
     frame = frame.with_columns(
         _plain=value,
+        _none=pl.col("VALUE").is_null(),
         VALUE=pl.when(pl.col("SIGN") == outward).then(beyond).otherwise(value).round_sig_figs(digits),
         LLN=target("LLN"),
         ULN=target("ULN"),
@@ -161,7 +162,7 @@ def _graded(rows: pl.DataFrame, criterion: Criterion, digits: int, alone: bool) 
         missing.append(pl.when(unclear).then(pl.lit(NO_BASE_RANGE)))
     required = [pl.col(name).is_null() for name in criterion.requires]
     reason = (
-        pl.when(pl.col("VALUE").is_null() & (pl.col("_why") == "") & pl.col("_plain").is_null())
+        pl.when("_none")
         .then(pl.lit(NO_RESULT))
         .when(pl.col("SPECIMEN").is_in(["", "blood"]).not_())
         .then(pl.lit(NOT_BLOOD))

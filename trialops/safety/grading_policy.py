@@ -1,0 +1,87 @@
+"""The grading policy: grading.yaml, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from trialops.errors import TrialOpsError
+from trialops.safety.criteria import VERSIONS
+
+
+@dataclass(frozen=True)
+class GradingPolicy:
+    """grading.yaml; the fields are explained there.
+
+    Attributes:
+        digest: SHA-256 of the document.
+    """
+
+    version: str
+    ctcae: str
+    on_treatment_days: int
+    correct_calcium: bool
+    albumin: float
+    calcium_per: Mapping[str, float]
+    blood: tuple[str, ...]
+    not_blood: tuple[str, ...]
+    query_from_grade: int
+    query_alone: bool
+    query_times: Mapping[str, int]
+    window_before_days: int
+    window_after_days: int
+    hys_law: Mapping[str, float]
+    qtc_absolute: tuple[int, ...]
+    qtc_increase: tuple[int, ...]
+    rate_disagreement: float
+    digest: str
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> GradingPolicy:
+        """Check a policy document.
+
+        Raises:
+            TrialOpsError: A value is not one of those allowed.
+        """
+        from trialops.stores.digest import document_digest
+
+        seek = content["detection"]
+        if content["ctcae"] not in VERSIONS:
+            raise TrialOpsError(f"ctcae is {content['ctcae']!r}", where="grading.yaml", fix=f"Use {VERSIONS}.")
+        if seek["query_grade"] not in ("alone", "assumed"):
+            raise TrialOpsError("detection.query_grade is neither alone nor assumed", where="grading.yaml")
+        if not 1 <= int(seek["query_from_grade"]) <= 4:
+            raise TrialOpsError("detection.query_from_grade is no grade from 1 to 4", where="grading.yaml")
+        calcium = content["calcium"]
+        return cls(
+            version=str(content["version"]),
+            ctcae=str(content["ctcae"]),
+            on_treatment_days=int(content["on_treatment_days"]),
+            correct_calcium=bool(calcium["correct"]),
+            albumin=float(calcium["albumin"]),
+            calcium_per={unit: float(slope) for unit, slope in calcium["per"].items()},
+            blood=tuple(content["blood"]),
+            not_blood=tuple(content["not_blood"]),
+            query_from_grade=int(seek["query_from_grade"]),
+            query_alone=seek["query_grade"] == "alone",
+            query_times={domain: int(times) for domain, times in seek["query_times"].items()},
+            window_before_days=int(seek["window_before_days"]),
+            window_after_days=int(seek["window_after_days"]),
+            hys_law={name: float(value) for name, value in content["hys_law"].items()},
+            qtc_absolute=tuple(content["qtc"]["absolute"]),
+            qtc_increase=tuple(content["qtc"]["increase"]),
+            rate_disagreement=float(content["qtc"]["rate_disagreement"]),
+            digest=document_digest(content),
+        )
+
+
+@cache
+def grading_policy(path: str = "") -> GradingPolicy:
+    """The policy in a file; the one beside this module by default."""
+    import yaml
+
+    file = Path(path) if path else Path(__file__).with_name("grading.yaml")
+    return GradingPolicy.from_dict(yaml.safe_load(file.read_text("utf-8")))
