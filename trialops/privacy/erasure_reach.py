@@ -55,8 +55,10 @@ def _is_subject(frame: pl.DataFrame, subject: str, lake: Lake) -> pl.Expr:
     named = [c for c in SUBJECT_COLUMNS if c in frame.columns and frame.schema[c] == pl.String]
     if named:
         return pl.any_horizontal((pl.col(c) == subject).fill_null(False) for c in named)
-    if "person_id" in frame.columns:
-        return pl.col("person_id").is_in(list(_persons(lake, subject))).fill_null(False)
+    # OMOP's cohort table calls the person's number subject_id.
+    numbered = next((c for c in ("person_id", "subject_id") if c in frame.columns), None)
+    if numbered is not None and frame.schema[numbered].is_integer():
+        return pl.col(numbered).is_in(list(_persons(lake, subject))).fill_null(False)
     return pl.lit(False)
 
 
