@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 COLUMNS = ("site", "subjects", "landmark", "at_landmark", "pool", "mean", "expected", "p_low", "p_high")
 LEAST_P = 1e-12
 """Smallest p-value that is told: below it, rounding is all there is."""
+NOTHING = 1e-18
+"""Chances that are left out of a sum."""
 MOST_WORK = 500_000_000
 """Products up to which the exact distribution is built: about a second."""
 _REACH = 8.0
@@ -105,21 +107,35 @@ def dealt(total: int, size: int, counts: Ints) -> tuple[float, float]:
         counts: How many of all N subjects have 0, 1, 2, ... events.
     """
     import numpy as np
-    from scipy.stats import binom
 
     everybody = int(counts.sum())
-    share = size / everybody
+    if size == everybody:
+        exact = int(np.arange(len(counts)) @ counts)
+        return float(exact <= total), float(exact >= total)
+    factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, everybody + 1)))])
+    taken_log, left_log = math.log(size / everybody), math.log1p(-size / everybody)
+
+    def chances(n: int, most: int) -> Floats:
+        """Binomial probabilities of 0 to ``most`` taken of n."""
+        m = np.arange(most + 1)
+        choose = factorial[n] - factorial[m] - factorial[n - m]
+        return np.asarray(np.exp(choose + m * taken_log + (n - m) * left_log), dtype=np.float64)
+
     law = np.zeros((size + 1, total + 1))
     law[0, 0] = 1.0
-    for events in np.flatnonzero(counts):
-        most = min(int(counts[events]), size, total // int(events) if events else size)
-        weights = binom.pmf(np.arange(most + 1), int(counts[events]), share)
+    for events in np.flatnonzero(counts).tolist():
+        n = int(counts[events])
+        weights = chances(n, min(n, size, total // events if events else size))
+        if not events:
+            law[: len(weights), 0] = weights
+            continue
         grown = law * weights[0]
-        for taken in range(1, most + 1):
-            shift = taken * int(events)
-            grown[taken:, shift:] += weights[taken] * law[: size + 1 - taken, : total + 1 - shift]
+        for taken in range(1, len(weights)):
+            if weights[taken] > NOTHING:
+                shift = taken * events
+                grown[taken:, shift:] += weights[taken] * law[: size + 1 - taken, : total + 1 - shift]
         law = grown
-    row = law[size] / binom.pmf(size, everybody, share)
+    row = law[size] / chances(everybody, size)[size]
     return float(row.sum()), float(1.0 - row[:total].sum())
 
 
