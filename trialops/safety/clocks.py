@@ -159,6 +159,7 @@ def clocks(
     found: list[Clock] = []
     first: datetime | None = None
     told = ""  # gravest kind that a report has told
+    reached = 0  # newest version that a report has told
     seen: list[Known] = []
     for step in steps:
         if isinstance(step, Sent):
@@ -166,9 +167,10 @@ def clocks(
             if "".join(said):
                 told = "grave" if "grave" in (told, said[-1]) else "serious"
             _submit(found, step)
+            reached = max(reached, step.version)
             for left in seen if told else ():
                 # What was known by then and is not in the report has a clock of its own, from its awareness.
-                if left.version > step.version and not any(c.version >= left.version and not c.void for c in found):
+                if left.version > reached and not any(c.version >= left.version and not c.void for c in found):
                     _start(found, left.at, "follow_up", left.version, authority, days, zone)
             continue
         seen.append(step)
