@@ -90,3 +90,56 @@ def grade_adverse_events(
         run.metrics |= counts(done)
         run.show(review, grading_page(done, policy))
     return int(done.queries.height)
+
+
+@component
+def hand_over_reports(
+    report: Output[HTML],
+    study: str = "",
+    purpose: str = "Hand-over of safety reports that a safety physician has released",
+    destination: str = "fda_ind_cder",
+    as_of: str = "",
+) -> str:
+    """Write, check, queue and send the released cases; read acknowledgements; count every released version once.
+
+    Args:
+        report: What is on its way and who has to look, by case id.
+        study: Study file; the demonstration trial's by default.
+        purpose: Why, in a sentence; it goes into the audit trail. A role that may not send leaves everything waiting.
+        destination: Where reports for FDA go, a name of destinations.yaml.
+        as_of: ISO 8601 time to look back at: nothing is then queued or sent.
+
+    Returns:
+        reports rejected, reports overdue, reports held, reports wait, all handed over, or nothing to hand over.
+    """
+    from datetime import UTC, datetime
+
+    from trialops.safety.clock_times import moment
+    from trialops.safety.e2b.submission import send_policy
+    from trialops.safety.hand_over import hand_over, look_back
+    from trialops.safety.hand_over_page import hand_over_page, numbers, standing
+    from trialops.safety.register import CaseRegister
+    from trialops.safety.safety_policy import safety_policy
+    from trialops.stores import step
+    from trialops.stores.study import bound_study
+    from trialops.trial.study_file import study_file
+
+    with step("hand-over-reports", study=study, purpose=purpose, destination=destination, as_of=as_of) as run:
+        stated = study_file(study)
+        policy, register = safety_policy(stated), CaseRegister(run.engine, bound_study(run.objects))
+        if as_of:
+            done = look_back(run, register, moment(as_of))
+        else:
+            done = hand_over(
+                run,
+                register,
+                stated,
+                policy,
+                clock=lambda: datetime.now(UTC),
+                purpose=purpose,
+                destination=destination,
+            )
+        run.metrics |= numbers(done)
+        decision = run.decide(standing(done), numbers=numbers(done), policy=send_policy().digest)
+        run.show(report, hand_over_page(done, policy.time_zone))
+    return decision

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pipelines.cli_reports import reports
+
 if TYPE_CHECKING:
     from trialops.safety.register import CaseRegister
     from trialops.safety.release import Prepared
@@ -22,6 +24,9 @@ AS_OF = click.option("--as-of", default="", help="ISO 8601 time the clocks are r
 @click.group()
 def safety() -> None:
     """Safety cases: list, look, assess, release; the role in TRIALOPS_ROLE decides who may."""
+
+
+safety.add_command(reports)
 
 
 def _open(name: str) -> tuple[Step, CaseRegister]:

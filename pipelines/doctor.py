@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from trialops.errors import TrialOpsError
 
@@ -79,10 +79,7 @@ def examine(home: Path) -> list[Check]:
         ("online features", _online),
         ("clinical_db", _clinical_db),
         ("fhir_api", lambda s: _http("fhir_api", s.fhir_endpoint, "FHIR_ENDPOINT", "/metadata")),
-        (
-            "regulatory_api",
-            lambda s: _http("regulatory_api", s.regulatory_reporting_api, "REGULATORY_REPORTING_API"),
-        ),
+        ("regulatory_api", _regulatory_api),
         ("lab_system", lambda s: _http("lab_system", s.lab_system_endpoint, "LAB_SYSTEM_ENDPOINT")),
         ("hipaa_compliance", _hipaa),
     )
@@ -246,6 +243,22 @@ def _tcp(name: str, host: str, port: int, variable: str) -> Check:
     except OSError as error:
         return Check(name, "broken", f"unreachable: {type(error).__name__}", f"Check {variable} and the network.")
     return Check(name, "ok", f"{host}:{port}, reachable")
+
+
+def _regulatory_api(settings: Settings) -> Check:
+    url, variable = settings.regulatory_reporting_api.strip(), "REGULATORY_REPORTING_API"
+    if not url.startswith("file:"):
+        return _http("regulatory_api", url, variable)
+    folder = Path(unquote(urlsplit(url).path))
+    place = folder
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        return Check("regulatory_api", "broken", f"{folder} cannot be written", f"Correct {variable} or the folder.")
+    if not folder.exists():
+        return Check("regulatory_api", "unused", f"{folder}, made by the first report")
+    waiting = sum(1 for file in (folder / "outbox").glob("*.xml"))
+    return Check("regulatory_api", "ok", f"{folder}, {waiting} reports wait to be picked up")
 
 
 def _http(name: str, url: str, variable: str, path: str = "") -> Check:

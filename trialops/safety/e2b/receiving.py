@@ -228,10 +228,14 @@ def reconcile(outbox: Outbox, released: Iterable[Version], transport: Transport 
     problems += [f"{version} is released twice" for version, times in sorted(wanted.items()) if times > 1]
     classes = {}
     for version in sorted(wanted):
-        state = rows[version].state if version in rows else "queued"
-        classes[version] = "waiting" if state in WAITING else state
-        if version not in rows:
+        if version in rows:
+            state = rows[version].state
+        elif any((v.case_id, v.authority) == (version.case_id, version.authority) and v > version for v in rows):
+            state = "superseded"  # a later version was released before this one was queued
+        else:
+            state = "queued"
             problems.append(f"{version} is released and not in the outbox yet")
+        classes[version] = "waiting" if state in WAITING else state
     problems += [f"{version} is in the outbox and not released" for version in sorted(set(rows) - set(wanted))]
     counts = {name: sum(1 for each in classes.values() if each == name) for name in CLASSES}
     return Reconciliation(classes, counts, tuple(problems), tuple(adopted), transport is not None)
