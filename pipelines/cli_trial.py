@@ -30,6 +30,7 @@ def _add(module: str, *names: str) -> None:
 
 
 _add("cli_progress", "sites", "retention")
+_add("cli_cohorts", "cohort")
 
 
 def _step(name: str) -> tuple[Step, str]:

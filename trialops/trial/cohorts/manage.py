@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trialops.trial.cohorts import membership
-from trialops.trial.cohorts.attrition import Attrition, attrition
+from trialops.trial.cohorts.attrition import MEMBERS, Attrition, attrition
 from trialops.trial.cohorts.circe import read_expression
 from trialops.trial.cohorts.concept_sets import tables_of
 from trialops.trial.cohorts.definitions import Definition, definitions
@@ -148,7 +148,7 @@ def manage(
     snapshot = run.write(cohorts, written, zone=ZONE)
     run.seal(changes, _sealed(sealed, found, load))
     evidence = {
-        "cohorts": {one.name: {"id": one.id, "digest": one.digest, "version": versions[one.name]} for one in chosen},
+        "cohorts": {one.definition.name: _note(one) for one in made},
         "data": load.digest,
         "vocabulary": words.digest,
         "sealed": json.loads(Path(changes.path).read_bytes()),
@@ -169,6 +169,18 @@ def last(run: Step) -> Before | None:
     table = frames["cohort_definition"]
     syntax = dict(table.select("cohort_definition_id", "cohort_definition_syntax").iter_rows())
     return Before(link, frames["cohort"], syntax)
+
+
+def _note(one: Cohort) -> dict[str, Any]:
+    """What the chain says of a cohort: names, digests, and figures that may be told."""
+    return {
+        "id": one.definition.id,
+        "digest": one.definition.digest,
+        "version": one.version,
+        "members": one.attrition.shown[MEMBERS],
+        "since": one.difference.words,
+        "changes": [list(line) for line in one.difference.reasons],
+    }
 
 
 def _load_snapshot(run: Step) -> Any:
