@@ -21,6 +21,7 @@ _DATE = re.compile(
     r"(?P<year>\d{4})(-(?P<month>\d\d)(-(?P<day>\d\d)"
     r"(T(?P<hour>\d\d)(:(?P<minute>\d\d)(:(?P<second>\d\d)(\.\d{1,4})?)?)?(?P<zone>Z|[+-]\d\d:\d\d)?)?)?)?"
 )
+_NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
@@ -161,9 +162,10 @@ def _wrong(where: str, expected: str) -> TrialOpsError:
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise _wrong(where, "a text that is not empty (or leave it out, or a Null with the reason)")
-    if any(ord(sign) < 32 and sign not in "\t\n" for sign in value):
+    if _NOT_XML.search(value):
         raise _wrong(where, "a text without control characters (XML 1.0 cannot hold them)")
-    return value
+    # As XML reads line ends, so that a text comes back equal from a message.
+    return value.replace("\r\n", "\n").replace("\r", "\n") if "\r" in value else value
 
 
 def number_text(value: Any, where: str) -> str:

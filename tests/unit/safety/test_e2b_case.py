@@ -67,17 +67,19 @@ def test_nothing_of_a_case_can_be_changed() -> None:
         (lambda: Reaction(outcome="fatal", start="2026-02-03T25"), "Reaction.start"),
         (lambda: Reaction(outcome="fatal", term=Term("123", "27.0")), "Reaction.term"),
         (lambda: Reaction(outcome="fatal", term=Term("10028596")), "Reaction.term"),
-        (lambda: Reaction(outcome="fatal", death="Y"), "Reaction.death"),
+        (lambda: Reaction(outcome="fatal", death="Y"), "Reaction.death"),  # type: ignore[arg-type]
         (lambda: Reaction(outcome="fatal", country="USA"), "Reaction.country"),
-        (lambda: Reaction(outcome="fatal", duration="3 d"), "Reaction.duration"),
+        (lambda: Reaction(outcome="fatal", duration="3 d"), "Reaction.duration"),  # type: ignore[arg-type]
         (lambda: Quantity("many", "d"), "quantity"),
-        (lambda: Quantity(float("nan"), "d"), "quantity"),
+        (lambda: Quantity(float("nan"), "d"), "quantity"),  # type: ignore[arg-type]
         (lambda: Quantity("3", ""), "unit"),
         (lambda: Patient(weight_kg="heavy"), "Patient.weight_kg"),
         (lambda: Patient(races=("martian",)), "Patient.races"),
-        (lambda: Patient(races="white"), "Patient.races"),
+        (lambda: Patient(races="white"), "Patient.races"),  # type: ignore[arg-type]
         (lambda: Reporter(given_name=""), "Reporter.given_name"),
         (lambda: Reporter(given_name="a\x00b"), "Reporter.given_name"),
+        (lambda: Reporter(given_name="a\ud800b"), "Reporter.given_name"),
+        (lambda: Reporter(given_name="a\uffff"), "Reporter.given_name"),
         (lambda: Null("secret"), ""),
         (lambda: Test(value="5", comparator="about"), "Test.comparator"),
         (lambda: Test(comparator="<"), "Test.comparator"),
@@ -133,6 +135,10 @@ def test_numbers_become_texts_with_their_digits() -> None:
     assert Quantity(0.1, "mg").value == "0.1"  # type: ignore[arg-type]
     assert Quantity("5.0", "mg").value == "5.0"
     assert Quantity(1e-7, "mg").value == "0.0000001"  # type: ignore[arg-type]
+
+
+def test_lines_end_as_xml_ends_them() -> None:
+    assert replace(full_case().narrative, text="one\r\ntwo\rthree").text == "one\ntwo\nthree"
 
 
 def test_greenwich_has_one_spelling() -> None:

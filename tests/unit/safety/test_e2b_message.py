@@ -15,9 +15,9 @@ from lxml import etree
 
 from tests.support.e2b_case import STAMP, full_case, meddra
 from trialops.errors import TrialOpsError
-from trialops.safety.case import Case, Dosage, Drug, Null, Quantity, Reaction, Test
+from trialops.safety.case import Case, Document, Dosage, Drug, Null, Quantity, Reaction, Test
 from trialops.safety.e2b.elements import elements
-from trialops.safety.e2b.mapping import values_of
+from trialops.safety.e2b.mapping import case_of, values_of
 from trialops.safety.e2b.paths import normalised, null_of, predicates, repaired, split
 from trialops.safety.e2b.reader import parse, read_messages
 from trialops.safety.e2b.times import hl7_time, iso_time
@@ -327,6 +327,36 @@ def test_a_message_cannot_make_us_open_a_file(tmp_path: Path) -> None:
     head, _, rest = written(full_case()).partition(b"\n")
     document = head + b"\n" + entity + rest.replace(b"A woman of 75 years", b"&e;", 1)
     assert SECRET not in etree.tostring(parse(document)).decode()
+
+
+def test_entities_that_multiply_are_refused() -> None:
+    lines = ["<!DOCTYPE x [", '<!ENTITY e0 "aaaaaaaaaa">']
+    lines += [f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 10)]
+    head, _, rest = written(full_case()).partition(b"\n")
+    bomb = head + b"\n" + "\n".join([*lines, "]>"]).encode() + rest.replace(b"A woman of 75 years", b"&e9;", 1)
+    with pytest.raises(TrialOpsError, match="not well-formed"):
+        parse(bomb)
+
+
+def test_a_large_enclosed_document_comes_back() -> None:
+    content = "QUJD" * 3_000_000
+    document = Document(title="Imaging", content=content, media_type="application/dicom", file_name="scan.dcm")
+    case = replace(full_case(), report=replace(full_case().report, documents=(document,)))
+    assert read_back(case) == case
+
+
+def test_drugs_and_reactions_are_found_by_id_wherever_they_stand() -> None:
+    """The order of the parts is the sender's; assessments refer by id."""
+    root = parse(written(full_case()))
+    role = root.find(".//{*}primaryRole")
+    parts = role.findall("{*}subjectOf2")
+    for part in parts:
+        role.remove(part)
+    for part in sorted(parts, key=lambda each: each.find("{*}organizer") is None):
+        role.append(part)
+    values = read_values(root)
+    assert case_of(values) == full_case()
+    assert values.get("G.k.9.i.2.r.1", (1, 1, 2)) == Value("Sponsor")
 
 
 # --- times and paths -------------------------------------------------------------------------------------------------

@@ -30,7 +30,8 @@ def parse(document: bytes) -> Any:
     """
     from lxml import etree
 
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
+    # huge_tree: an enclosed document may be longer than the ten million characters libxml2 takes by default.
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=True)
     try:
         return etree.fromstring(document, parser)
     except etree.XMLSyntaxError as error:
@@ -52,10 +53,10 @@ def read_messages(document: bytes) -> tuple[BatchHeader, tuple[Message, ...]]:
         raise TrialOpsError(
             "a batch without messages", where="MCCI_IN200100UV01", fix="ask the sender for the file again"
         )
-    modes = [each.get("code") or "I" for each in root.iterfind("{*}PORR_IN049016UV/{*}processingModeCode")]
+    modes = [each.find("{*}processingModeCode") for each in root.iterfind("{*}PORR_IN049016UV")]
     messages = tuple(
-        Message(_message_header(values, mode), values, case_of(values))
-        for values, mode in zip(batch, [*modes, *["I"] * (len(batch) - len(modes))], strict=False)
+        Message(_message_header(values, "I" if mode is None else mode.get("code", "I")), values, case_of(values))
+        for values, mode in zip(batch, modes, strict=True)
     )
     top = batch[0]
     header = BatchHeader(
