@@ -64,11 +64,11 @@ class Boundary:
             subjects: Subjects, at least as many.
         """
         import numpy as np
-        from scipy.stats import beta
+        from scipy.special import betaincc
 
         x, n = np.asarray(events, dtype=np.float64), np.asarray(subjects, dtype=np.float64)
         other = self.prior_subjects - self.prior_events
-        return np.asarray(beta.sf(self.accepted, x + self.prior_events, n - x + other), dtype=np.float64)
+        return np.asarray(betaincc(x + self.prior_events, n - x + other, self.accepted), dtype=np.float64)
 
     def reached(self, events: int, subjects: int) -> bool:
         """Whether the rule speaks at these counts."""
