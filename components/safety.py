@@ -63,7 +63,7 @@ def grade_adverse_events(
         review: Counts for the safety physician.
         ctcae_version: "4.03" or "5.0"; that of the grading policy by default.
         study: Study file; the demonstration trial's by default.
-        cut: Last day that counts, ISO 8601; everything delivered by default.
+        cut: Last day that counts, ISO 8601, or a time of it; everything delivered by default.
 
     Returns:
         Number of queries to the sites.
@@ -80,7 +80,7 @@ def grade_adverse_events(
 
     with step("grade-adverse-events", ctcae_version=ctcae_version, study=study, cut=cut) as run:
         trial = trial_tables(run, raw, reason="Grading of results and adverse events")
-        trial = cut_at(trial, date.fromisoformat(cut)) if cut else trial
+        trial = cut_at(trial, date.fromisoformat(cut[:10])) if cut else trial
         policy = grading_policy()
         safety = safety_policy(study_file(study))
         done = grade_trial(trial, policy, safety, version=ctcae_version, progress=run.progress)

@@ -70,7 +70,9 @@ CATALOG: tuple[Entry, ...] = (
         parameters=(
             ("source", "Folder of SDTM transport files, or with sdtm/ below it."),
             ("study", "Study file: products, reference safety information, authorities, time zone of the safety desk."),
-            ("as_of", "ISO 8601 time the clocks are read at; empty is now. Later entries are then left out."),
+            ("as_of", "ISO 8601 time the clocks are read at; empty is now. A run that looks back sends nothing."),
+            ("purpose", "Why reports are handed over; it goes into the audit trail."),
+            ("destination", "Where reports for FDA go, a name of destinations.yaml."),
         ),
         arguments=(("source", INCOMING),),
     ),
