@@ -247,8 +247,10 @@ def _tcp(name: str, host: str, port: int, variable: str) -> Check:
 
 def _regulatory_api(settings: Settings) -> Check:
     url, variable = settings.regulatory_reporting_api.strip(), "REGULATORY_REPORTING_API"
+    if not url:
+        return Check("regulatory_api", "unused", "not configured", f"Set {variable} to use it.")
     if not url.startswith("file:"):
-        return _http("regulatory_api", url, variable)
+        return _gateway(settings, variable)
     folder = Path(unquote(urlsplit(url).path))
     place = folder
     while not place.exists():
@@ -259,6 +261,21 @@ def _regulatory_api(settings: Settings) -> Check:
         return Check("regulatory_api", "unused", f"{folder}, made by the first report")
     waiting = sum(1 for file in (folder / "outbox").glob("*.xml"))
     return Check("regulatory_api", "ok", f"{folder}, {waiting} reports wait to be picked up")
+
+
+def _gateway(settings: Settings, variable: str) -> Check:
+    """Ask the gateway for a report that it cannot have: address, certificate and token are then known to work."""
+    from contextlib import closing
+
+    from trialops.safety.e2b.transport import Unsure, open_transport
+
+    with closing(open_transport(settings, timeout=SECONDS)) as transport:
+        try:
+            transport.find("trialops-doctor", "")
+        except Unsure as trouble:
+            fix = "Correct TRIALOPS_REGULATORY_TOKEN." if trouble.reason in ("status 401", "status 403") else ""
+            return Check("regulatory_api", "broken", trouble.reason, fix or f"Check {variable} and the network.")
+    return Check("regulatory_api", "ok", f"{urlsplit(settings.regulatory_reporting_api).hostname}, answers")
 
 
 def _http(name: str, url: str, variable: str, path: str = "") -> Check:
