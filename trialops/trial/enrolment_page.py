@@ -205,7 +205,7 @@ def _range(low: float | None, high: float | None) -> str:
 
 
 def _flow_items(found: Funnel, verdicts: pl.DataFrame) -> list[Item]:
-    items: list[Item] = [Figure(consort(found), "Flow of subjects, both arms together: the trial is shown blinded.")]
+    items: list[Item] = [Figure(consort(found), "Flow of subjects, all arms together.")]
     if not found.consent_recorded:
         items.append(
             Text("No date of informed consent is delivered (RFICDTC): who was screened is taken to have consented.")

@@ -182,19 +182,20 @@ def _best_shape(n: Floats, t: Floats) -> tuple[float, float]:
 
 
 def _best_mean(shape: float, n: Floats, t: Floats) -> float:
-    """Mean rate m that is best for an alpha: sum of (n - m t) alpha / (m (alpha + m t)) is zero; it falls in m."""
-    import numpy as np
+    """Mean rate m that is best for an alpha: the root of sum (n - m t) / (alpha + m t).
 
-    low, high = float(n.sum() / t.sum()) / 50, float((n / t).max()) * 1.01 + float(n.sum() / t.sum())
-    for _ in range(80):
-        middle = 0.5 * (low + high)
-        if float(np.sum((n - middle * t) / (shape + middle * t))) > 0:
-            low = middle
-        else:
-            high = middle
-        if high - low < 1e-13 * high:
+    The sum falls in m and is convex, so Newton's steps from below the root rise to it.
+    """
+    mean = float(n.sum() / t.sum())
+    while float(((n - mean * t) / (shape + mean * t)).sum()) < 0:
+        mean /= 2
+    for _ in range(60):
+        below = shape + mean * t
+        step = float(((n - mean * t) / below).sum()) / float((t * (shape + n) / below**2).sum())
+        mean += step
+        if abs(step) < 1e-14 * mean:
             break
-    return 0.5 * (low + high)
+    return mean
 
 
 def parameter_draws(
