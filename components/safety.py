@@ -143,3 +143,33 @@ def hand_over_reports(
         decision = run.decide(standing(done), numbers=numbers(done), policy=send_policy().digest)
         run.show(report, hand_over_page(done, policy.time_zone))
     return decision
+
+
+@component
+def screen_trial_events(raw: Input[Dataset], report: Output[HTML], study: str = "", as_of: str = "") -> str:
+    """Compare the events under watch with their boundaries, arms together, the blind kept.
+
+    Args:
+        raw: Sealed delivery.
+        report: Where each watched event stands, and the boundaries.
+        study: Study file; it says what is watched. The demonstration trial's by default.
+        as_of: Last day that counts, ISO 8601, or a time of it; everything delivered by default.
+
+    Returns:
+        boundary reached, no boundary reached, or nothing is watched.
+    """
+    from datetime import date
+
+    from trialops.safety.screening import screen
+    from trialops.stores import step
+    from trialops.trial.study_file import study_file
+    from trialops.trial.tables import trial_tables
+
+    with step("screen-trial-events", study=study, as_of=as_of) as run:
+        trial = trial_tables(run, raw, reason="Events under watch, arms together")
+        stated = study_file(study)
+        done = screen(trial, stated, day=date.fromisoformat(as_of[:10]) if as_of else None)
+        run.metrics |= {"watched": len(done.watches), "reached": sum(one.reached for one in done.watches)}
+        decision = run.decide(done.decision, numbers=done.numbers, policy=stated.digest)
+        run.show(report, done.page)
+    return decision

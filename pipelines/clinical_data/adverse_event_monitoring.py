@@ -4,7 +4,8 @@
 2. Grade results and events by CTCAE, and find what the results show and nobody has reported.
 3. Keep the case register: seriousness from every criterion, expectedness, both causality assessments, the SUSAR
    decision for each authority, a new version where an event has changed, and the reporting clocks.
-4. Hand over what a safety physician has released; read acknowledgements; count every released version once.
+4. Compare the events under watch with their boundaries, arms together.
+5. Hand over what a safety physician has released; read acknowledgements; count every released version once.
 
 The pages show counts, and clocks by case id. Who a case is about, and the treatment of a subject, are for the commands
 of `trialops safety` and the roles that may.
@@ -15,7 +16,7 @@ from kfp import dsl
 from components.alerts import notify
 from components.base import harden, with_role
 from components.intake import ingest_sdtm
-from components.safety import assess_safety_cases, grade_adverse_events, hand_over_reports
+from components.safety import assess_safety_cases, grade_adverse_events, hand_over_reports, screen_trial_events
 
 PURPOSE = "Hand-over of safety reports that a safety physician has released"
 DESTINATION = "fda_ind_cder"
@@ -45,6 +46,8 @@ def adverse_event_monitoring(
         assessed = assess_safety_cases(raw=ingested.outputs["raw"], study=study, as_of=as_of)
         # The register, the queries and the clock are no inputs of the step.
         harden(assessed, memory="4Gi").set_caching_options(False).set_display_name("Assess cases")
+        watched = screen_trial_events(raw=ingested.outputs["raw"], study=study, as_of=as_of)
+        harden(watched, memory="4Gi").set_caching_options(False).set_display_name("Screen trial events")
         handed = hand_over_reports(study=study, purpose=purpose, destination=destination, as_of=as_of).after(assessed)
         with_role(harden(handed, memory="2Gi", retries=0)).set_caching_options(False).set_display_name(
             "Hand over reports"

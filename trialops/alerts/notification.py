@@ -13,7 +13,16 @@ from trialops.stores.objects import ObjectStore
 Severity = Literal["info", "warning", "critical"]
 #: Decisions of a monitoring step that somebody should look at.
 NOTICED = frozenset(
-    {"degraded", "miscalibrated", "concept drift", "drift", "retrain", "reports overdue", "reports due"}
+    {
+        "degraded",
+        "miscalibrated",
+        "concept drift",
+        "drift",
+        "retrain",
+        "reports overdue",
+        "reports due",
+        "boundary reached",
+    }
 )
 
 
