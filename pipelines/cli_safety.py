@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pipelines.cli_case_form import form
 from pipelines.cli_reports import reports
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def safety() -> None:
 
 
 safety.add_command(reports)
+safety.add_command(form)
 
 
 def _open(name: str) -> tuple[Step, CaseRegister]:
