@@ -173,3 +173,85 @@ def screen_trial_events(raw: Input[Dataset], report: Output[HTML], study: str = 
         decision = run.decide(done.decision, numbers=done.numbers, policy=stated.digest)
         run.show(report, done.page)
     return decision
+
+
+@component
+def screen_reports(
+    pairs: Output[Dataset],
+    report: Output[HTML],
+    source: str = "",
+    form: str = "rows",
+    report_column: str = "report",
+    product_column: str = "product",
+    event_column: str = "event",
+    strata: str = "",
+    roles: str = "PS",
+    without: str = "",
+    dataset: str = "spontaneous",
+    policy: str = "",
+    ebgm: bool = True,
+    public: bool = False,
+    continuous: bool = False,
+    withdrawn: str = "",
+) -> str:
+    """Screen spontaneous reports from outside the trial for disproportionality: PRR, ROR, IC and EBGM of every pair.
+
+    Args:
+        pairs: One row per product-event pair with all measures; those a batch touched, where not all were screened.
+        report: Counts, prior, signals, new ones, what may hide others. Disproportionality, not a rate.
+        source: CSV or Parquet file or folder of report rows, or folder of FAERS quarters; none: nothing is screened.
+        form: rows or faers.
+        report_column: Column of the report id.
+        product_column: Column of the product.
+        event_column: Column of the event.
+        strata: Columns to stratify the expected counts by, with commas; for FAERS sex, age, year.
+        roles: Roles of products that count, for FAERS, with commas.
+        without: Pairs whose reports are left out to see what they mask: PRODUCT => EVENT, with semicolons.
+        dataset: Name under which screenings are compared and the state is kept.
+        policy: Policy file; the shipped one by default.
+        ebgm: Whether to compute EBGM.
+        public: Whether the reports are published data: small counts are shown then.
+        continuous: Whether the source is a batch of new, corrected and withdrawn reports.
+        withdrawn: File of report ids withdrawn with the batch, one per line.
+
+    Returns:
+        signals, no signals, no EBGM, nothing scored, or nothing given.
+    """
+    from trialops.safety.signals.policy import load_signal_policy
+    from trialops.safety.signals.run import asked, nothing, nothing_page, screened
+    from trialops.stores import step
+
+    with step("screen-reports", source=source, form=form, dataset=dataset, continuous=continuous) as run:
+        stated = load_signal_policy(policy)
+        if not source:
+            run.write_table(pairs, nothing(stated).pairs, table="signals/nothing")
+            run.show(report, nothing_page())
+            return run.decide("nothing given", numbers={}, policy=stated.digest)
+        request = asked(
+            source,
+            form=form,
+            report=report_column,
+            product=product_column,
+            event=event_column,
+            strata=[name.strip() for name in strata.split(",") if name.strip()],
+            roles=[name.strip() for name in roles.split(",") if name.strip()],
+            without=[pair.strip() for pair in without.split(";") if pair.strip()],
+            ebgm=ebgm,
+            public=public,
+        )
+        found = screened(
+            run.lake,
+            dataset,
+            request,
+            stated,
+            run.workdir,
+            run.progress,
+            continuous=continuous,
+            withdrawn=withdrawn,
+            run_id=run.run_id,
+        )
+        run.write_table(pairs, found.pairs, table=found.table)
+        run.metrics |= {name: n for name, n in found.numbers.items() if isinstance(n, int)}
+        run.show(report, found.page)
+        decision = run.decide(found.outcome, numbers=found.numbers, policy=stated.digest)
+    return decision

@@ -10,6 +10,7 @@ import click
 
 from pipelines.cli_case_form import form
 from pipelines.cli_reports import reports
+from pipelines.cli_signals import screen
 
 if TYPE_CHECKING:
     from trialops.safety.register import CaseRegister
@@ -29,6 +30,7 @@ def safety() -> None:
 
 safety.add_command(reports)
 safety.add_command(form)
+safety.add_command(screen)
 
 
 def _open(name: str) -> tuple[Step, CaseRegister]:

@@ -236,6 +236,26 @@ def flow(
     return _svg(figure)
 
 
+def volcano(
+    groups: Sequence[tuple[str, Sequence[float], Sequence[float]]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    reference: float | None = None,
+) -> str:
+    """Named clouds of points over a measure (across) and a count (up, in powers of ten); the first lies lowest."""
+    figure, axes = _axes(height=3.8)
+    axes.set_yscale("log")
+    for (label, x, y), colour, size in zip(groups, ("#aab4be", *COLOURS), (5, 12, 18, 18, 18, 18), strict=False):
+        axes.scatter(list(x), list(y), s=size, color=colour, label=label, linewidths=0)
+    if reference is not None:
+        axes.axvline(reference, color=SOFT, linewidth=1, linestyle="--")
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.legend(frameon=False, fontsize=8)
+    return _svg(figure)
+
+
 def _axes(*, height: float, width: float = 7.2) -> tuple[MplFigure, Axes]:
     from matplotlib.figure import Figure as MplFigure
 

@@ -9,9 +9,9 @@ For a product i and an event j, counting different reports:
     others        c = n_j - a d = N - n_i - n_j + a
     ============  ==========  ==============
 
-A report is for a pair when it has the product and has the event: which row names which does not matter, since spontaneous
-reports do not tie one to the other. N is the number of reports with at least one complete row. The expected count is that of Mantel and Haenszel,
-E = sum over strata s of n_is n_js / N_s (DuMouchel 1999, equation 1); without strata n_i n_j / N.
+A report is for a pair when it has the product and has the event, whichever rows name them: spontaneous reports do not
+tie one to the other. N is the number of reports with at least one complete row. The expected count is that of Mantel
+and Haenszel, E = sum over strata s of n_is n_js / N_s (DuMouchel 1999); without strata n_i n_j / N.
 
 Rows are coded and sorted in blocks. Where the report ids ascend, a report's rows lie together and each block stands
 alone; otherwise the rows are first spread over files by a hash of the report (a second pass), and each file is a block.

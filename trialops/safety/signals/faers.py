@@ -83,11 +83,10 @@ def read_faers(
     options = {"memory_limit": memory, "threads": 2, "temp_directory": str(out.parent / f".{out.name}.spill")}
     with duckdb.connect(config=options) as link:
         for kind, paths in files.items():
-            _view(link, kind, paths)
+            _load(link, kind, paths)
         _deleted(link, folder)
-        names = {row[0] for row in link.execute("SELECT column_name FROM (DESCRIBE SELECT * FROM drug)").fetchall()}
         link.execute(_KEPT.format(age=_age_band()))
-        name = "coalesce(nullif(trim(prod_ai), ''), drugname)" if ingredient and "prod_ai" in names else "drugname"
+        name = "coalesce(nullif(trim(prod_ai), ''), drugname)" if ingredient else "drugname"
         link.execute(
             f"""COPY (
                 SELECT kept.report, upper(trim(drug.name)) AS product, upper(trim(reac.pt)) AS event, sex, age, year
@@ -141,14 +140,20 @@ def _files(folder: Path, kind: str) -> list[Path]:
     return found
 
 
-def _view(link: duckdb.DuckDBPyConnection, kind: str, paths: Sequence[Path]) -> None:
-    listed = ", ".join(f"'{_sql(path)}'" for path in paths)
+def _load(link: duckdb.DuckDBPyConnection, kind: str, paths: Sequence[Path]) -> None:
     # A quote in a verbatim name is a character like any other; lines that do not fit are kept account of.
-    link.execute(
-        f"CREATE TEMP TABLE {kind.lower()} AS SELECT * FROM read_csv([{listed}], delim='$', quote='', escape='', "
-        "header=true, all_varchar=true, normalize_names=true, union_by_name=true, null_padding=false, "
-        "encoding='latin-1', ignore_errors=true, store_rejects=true, max_line_size=1000000)"
-    )
+    optional = ("prod_ai",) if kind == "DRUG" else ()
+    columns = ", ".join(f"{name} VARCHAR" for name in (*NEEDED[kind], *optional))
+    link.execute(f"CREATE TEMP TABLE {kind.lower()} ({columns})")
+    for path in paths:
+        with path.open("rb") as file:
+            header = file.readline(1 << 16).decode("latin-1").strip().lower().split("$")
+        names = ", ".join(name for name in (*NEEDED[kind], *optional) if name in header)
+        link.execute(
+            f"INSERT INTO {kind.lower()} BY NAME SELECT {names} FROM read_csv('{_sql(path)}', delim='$', quote='', "
+            "escape='', header=true, all_varchar=true, normalize_names=true, encoding='latin-1', ignore_errors=true, "
+            "store_rejects=true, max_line_size=1000000)"
+        )
 
 
 def _deleted(link: duckdb.DuckDBPyConnection, folder: Path) -> None:

@@ -101,6 +101,18 @@ class ReportRows:
         for file in self.files:
             yield from self._parquet(file) if file.suffix == ".parquet" else self._csv(file)
 
+    def frame_of_all(self) -> pl.DataFrame:
+        """All rows as one frame, under the names in the input changed to report, product, event and the strata."""
+        import polars as pl
+        import pyarrow as pa
+
+        names = ["report", "product", "event", *self.strata]
+        text = pa.schema([(name, pa.string()) for name in names])
+        tables = [pa.Table.from_batches([batch]).cast(text) for batch in self.batches()]
+        frame = pl.from_arrow(pa.concat_tables([text.empty_table(), *tables]))
+        assert isinstance(frame, pl.DataFrame)
+        return frame
+
     def _parquet(self, file: Path) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
         import pyarrow.parquet as pq

@@ -36,10 +36,12 @@ from trialops.safety.signals.state_tables import (
     PAIR,
     assembled,
     deltas,
+    differing,
     expected_moved,
     keys,
     lengthened,
     margins_of,
+    newest,
     no_counts,
     plain_rows,
     report_schema,
@@ -137,7 +139,7 @@ class SignalState:
         known = self._current(body, pl.concat([now["report"].unique(), gone]))
         known_ids, now_ids = known["report"].unique(), now["report"].unique()
         old = known.filter(pl.col("report").is_in(now_ids.implode()))
-        changed = _differing(now, old)
+        changed = differing(now, old)
         replaced = known.sort(known.columns, nulls_last=True).filter(
             pl.col("report").is_in(changed.implode()) | pl.col("report").is_in(gone.implode())
         )
@@ -185,7 +187,7 @@ class SignalState:
         head, body = self._head()
         parts = [self.lake.read(_ref(segment["reports"])) for segment in body["segments"]]
         rows = pl.concat([pl.DataFrame(schema=report_schema(self.strata)), *parts])
-        current = _newest(rows).drop_nulls("product").sort("report")
+        current = newest(rows).drop_nulls("product").sort("report")
         counts = count_reports(ReportRows(current, Columns(strata=self.strata)))
         stored = [self.lake.read(_ref(s["counts"])) for s in body["segments"] if s["counts"] is not None]
         running = summed(pl.concat([no_counts(), *stored]))
@@ -249,7 +251,7 @@ class SignalState:
         older = [dict(segment) for segment in segments]
         while older and older[-1]["rows"] < _LARGER * reports.height and len(older) > 1:
             last = older.pop()
-            reports = _newest(pl.concat([self.lake.read(_ref(last["reports"])), reports]))
+            reports = newest(pl.concat([self.lake.read(_ref(last["reports"])), reports]))
             if last["counts"] is not None:
                 counts = summed(pl.concat([self.lake.read(_ref(last["counts"])), counts]))
         reports = reports.sort("report", "product", "event", *self.strata, nulls_last=True)
@@ -267,7 +269,7 @@ class SignalState:
             for segment in body["segments"]:
                 scan = self.lake.scan(_ref(segment["reports"]))
                 found.append(scan.filter(within & pl.col("report").is_in(ids.implode())).collect())
-        return _newest(pl.concat(found)).drop_nulls("product").drop("batch")
+        return newest(pl.concat(found)).drop_nulls("product").drop("batch")
 
     def _looked_up(self, body: Mapping[str, Any], wanted: pl.Series) -> pl.DataFrame:
         """Counts with some keys, over the segments."""
@@ -307,21 +309,3 @@ class SignalState:
 
 def _ref(stored: Mapping[str, Any]) -> TableRef:
     return TableRef(str(stored["table"]), int(stored["version"]), int(stored["rows"]), str(stored["digest"]))
-
-
-def _newest(rows: pl.DataFrame) -> pl.DataFrame:
-    """Of each report the rows of the last batch that named it."""
-    import polars as pl
-
-    return rows.filter(pl.col("batch") == pl.col("batch").max().over("report"))
-
-
-def _differing(now: pl.DataFrame, old: pl.DataFrame) -> pl.Series:
-    """Reports whose rows are not those known."""
-    import polars as pl
-
-    names = now.columns
-    old = old.select(names)
-    one = now.join(old, on=names, how="anti", nulls_equal=True)["report"]
-    other = old.join(now, on=names, how="anti", nulls_equal=True)["report"]
-    return pl.concat([one, other]).unique().sort()

@@ -235,3 +235,21 @@ def _different(columns: Iterable[pl.Series]) -> list[str]:
     import polars as pl
 
     return sorted(pl.concat(list(columns)).unique().drop_nulls().to_list())
+
+
+def newest(rows: pl.DataFrame) -> pl.DataFrame:
+    """Of each report the rows of the last batch that named it."""
+    import polars as pl
+
+    return rows.filter(pl.col("batch") == pl.col("batch").max().over("report"))
+
+
+def differing(now: pl.DataFrame, old: pl.DataFrame) -> pl.Series:
+    """Reports whose rows are not those known."""
+    import polars as pl
+
+    names = now.columns
+    old = old.select(names)
+    one = now.join(old, on=names, how="anti", nulls_equal=True)["report"]
+    other = old.join(now, on=names, how="anti", nulls_equal=True)["report"]
+    return pl.concat([one, other]).unique().sort()

@@ -8,8 +8,8 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from scipy.stats.contingency import odds_ratio, relative_risk
 from scipy.stats import chi2_contingency, norm
+from scipy.stats.contingency import odds_ratio, relative_risk
 
 from trialops.safety.signals.measures import chi_squared, evans, information_component, prr, ror
 
