@@ -391,6 +391,10 @@ APPEND_ONLY = (
     "quality_query_events",
     "rollouts",
     "documents",
+    "safety_cases",
+    "safety_case_versions",
+    "safety_assessments",
+    "safety_case_actions",
     "report_events",
     "report_acknowledgements",
 )
