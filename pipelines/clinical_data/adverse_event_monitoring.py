@@ -11,10 +11,10 @@ The pages show counts, and clocks by case id. Who a case is about, and the treat
 of `trialops safety` and the roles that may.
 """
 
-from kfp import dsl
+from kfp import dsl, kubernetes
 
 from components.alerts import notify
-from components.base import harden, with_role
+from components.base import SECRETS_NAME, SETTINGS_CONFIG_MAP, harden, with_role
 from components.intake import ingest_sdtm
 from components.safety import assess_safety_cases, grade_adverse_events, hand_over_reports, screen_trial_events
 
@@ -51,4 +51,16 @@ def adverse_event_monitoring(
         handed = hand_over_reports(study=study, purpose=purpose, destination=destination, as_of=as_of).after(assessed)
         with_role(harden(handed, memory="2Gi", retries=0)).set_caching_options(False).set_display_name(
             "Hand over reports"
+        )
+        kubernetes.use_secret_as_env(
+            handed,
+            secret_name=SECRETS_NAME,
+            secret_key_to_env={"TRIALOPS_REGULATORY_TOKEN": "TRIALOPS_REGULATORY_TOKEN"},
+            optional=True,
+        )
+        kubernetes.use_config_map_as_env(
+            handed,
+            config_map_name=SETTINGS_CONFIG_MAP,
+            config_map_key_to_env={"TRIALOPS_REGULATORY_CA": "TRIALOPS_REGULATORY_CA"},
+            optional=True,
         )
