@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
-
-from lxml import etree
 
 from trialops.safety.case import Null, Quantity, Term
 from trialops.safety.e2b import oids
@@ -18,9 +17,16 @@ OBS = {"classCode": "OBS", "moodCode": "EVN"}
 Text = str | Null | None
 
 
+@cache
+def _sub_element() -> Callable[..., Any]:
+    from lxml.etree import SubElement
+
+    return SubElement
+
+
 def sub(parent: Any, tag: str, attributes: Mapping[str, str] | None = None, text: str | None = None) -> Any:
     """A child element of the HL7 namespace with its attributes and text."""
-    element = etree.SubElement(parent, HL7 + tag, attributes or {})
+    element = _sub_element()(parent, HL7 + tag, attributes or {})
     if text is not None:
         element.text = text
     return element

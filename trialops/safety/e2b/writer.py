@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lxml import etree
-
 from trialops.errors import TrialOpsError
 from trialops.safety.case import Case
 from trialops.safety.case_fields import date_text
@@ -111,6 +109,8 @@ def write_batch(header: BatchHeader, messages: Sequence[tuple[MessageHeader, Cas
     Raises:
         TrialOpsError: If there is no message, or a case cannot be told in one (a reaction without a code).
     """
+    from lxml import etree
+
     if not messages:
         raise TrialOpsError("a batch without messages", where="MCCI_IN200100UV01", fix="give at least one case")
     root = etree.Element(
