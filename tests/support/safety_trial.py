@@ -10,8 +10,10 @@ from typing import Any
 import polars as pl
 import yaml
 
+from tests.support.homes import Made, artifact
+from trialops.stores.context import Step
 from trialops.trial.study_file import StudyFile, parse_study
-from trialops.trial.tables import TrialTables
+from trialops.trial.tables import TrialTables, trial_tables
 
 ARMS = ("Verum High", "Verum Low", "Placebo")
 CODES = {"Verum High": "VH", "Verum Low": "VL", "Placebo": "P"}
@@ -51,6 +53,14 @@ def study(folder: Path | None = None, **safety: Any) -> StudyFile:
     if folder is not None:
         (folder / "study.yaml").write_text(yaml.safe_dump(document))
     return parse_study(document)
+
+
+def deliver(run: Step, made: TrialTables) -> tuple[Made, TrialTables]:
+    """Seal tables as an intake does, and open them as a step does."""
+    raw = artifact(Path(run.settings.home), "raw")
+    run.seal(raw, made.tables)
+    run.inputs.clear()
+    return raw, trial_tables(run, raw, reason="The test")
 
 
 def subject(number: int) -> str:

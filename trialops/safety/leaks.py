@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from trialops.stores.envelope import BLOB, FILE
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -59,10 +61,11 @@ def leaks(
 ) -> list[Leak]:
     """Where content tells a treatment.
 
-    Texts are searched for the names and codes of the trial's arms and products as whole words in any case, plain, as
-    HTML entities, percent-encoded, in UTF-16, and inside gzip and zip. Codes of one or two characters are looked for as
-    whole values of JSON or of a column. Tables are searched too for columns that hold a treatment (any value but
-    ``BLINDED``), and for columns that follow the arm one to one under other names ("Group 1").
+    Texts are searched for the names and codes of the trial's arms and products as whole words in any case: plain, as
+    HTML entities, percent-encoded, in UTF-16, inside gzip and zip. What the vault has encrypted is passed over. Codes
+    of one or two characters are looked for as whole values of JSON or of a column. Tables are searched too for columns
+    that hold a treatment (any value but ``BLINDED``), and for columns that follow the arm one to one under other names
+    ("Group 1").
 
     Args:
         content: Text, bytes, a table, a path of a file or folder, or mappings and sequences of them.
@@ -121,19 +124,21 @@ class _Scan:
         elif content is not None:
             yield from self.text(str(content), where)
 
-    def text(self, text: str, where: str) -> Iterator[Leak]:
+    def text(self, text: str, where: str, *, codes: bool = True) -> Iterator[Leak]:
         seen = {text, html.unescape(text)} | ({unquote(text)} if "%" in text else set())
         for one in seen:
             for match in self.words.finditer(one):
                 yield Leak(where, match.group(0), "named")
-            if self.codes and one.strip() in self.codes:
+            if codes and one.strip() in self.codes:
                 yield Leak(where, one.strip(), "named")
-        if self.codes:
-            for value in re.findall(r'"([^"\\]{1,2})"', text):
+        if codes and self.codes:
+            for value in re.findall(r'(?<=")[^"\\]{1,2}(?=")', text):
                 if value in self.codes:
                     yield Leak(where, value, "named")
 
     def raw(self, data: bytes, where: str) -> Iterator[Leak]:
+        if data[: len(BLOB)] in (BLOB, FILE):
+            return  # encrypted by the vault: nobody reads it without
         if data[:2] == b"\x1f\x8b":
             yield from self.raw(gzip.decompress(data), f"{where} (gzip)")
         elif data[:4] == b"PK\x03\x04":
@@ -146,11 +151,12 @@ class _Scan:
             yield from self.frame(pl.read_parquet(io.BytesIO(data)), where)
         else:
             text = data.decode("utf-8", "replace")
-            yield from self.text(text, where)
+            # In what is no text two quotes around a letter mean nothing.
+            yield from self.text(text, where, codes="\ufffd" not in text)
             # What a Python program or SQLite wrote in UTF-16 has a zero in every other byte.
             if data.count(0) * 3 > len(data):
                 for shift in (0, 1):
-                    yield from self.text(data[shift:].decode("utf-16-le", "replace"), where)
+                    yield from self.text(data[shift:].decode("utf-16-le", "replace"), where, codes=False)
             if text[:1] in "[{":
                 try:
                     yield from self.of(json.loads(text), where)
