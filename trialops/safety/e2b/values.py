@@ -124,6 +124,13 @@ class _Step:
         self.leaves: list[tuple[str, Callable[[Any], str | None], bool]] = []
         self.children: dict[str, dict[str, _Step]] = {}
 
+    def passes(self, element: Any) -> bool:
+        """Whether every test holds."""
+        for test in self.tests:  # noqa: SIM110 (a loop is faster than all())
+            if not test(element):
+                return False
+        return True
+
 
 Steps = dict[str, dict[str, _Step]]
 
@@ -140,8 +147,11 @@ class _Reading:
     def walk(self, steps: Steps, element: Any, repeat: tuple[Any, ...]) -> None:
         counts: dict[int, int] = {}
         for child in element.iterchildren():
-            for step in steps.get(child.tag, {}).values():
-                if not all(test(child) for test in step.tests):
+            candidates = steps.get(child.tag)
+            if candidates is None:
+                continue
+            for step in candidates.values():
+                if step.tests and not step.passes(child):
                     continue
                 place = repeat
                 if step.joins:
@@ -293,8 +303,16 @@ def _leads(steps: list[str], end: Callable[[Any], bool]) -> Callable[[Any], bool
 
 
 def _child(tag: str, tests: list[Callable[[Any], bool]], end: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    # Loops rather than all() and any(): this runs some thousand times per message.
     def any_child(element: Any) -> bool:
-        return any(all(test(child) for test in tests) and end(child) for child in element.iterchildren(tag))
+        for child in element.iterchildren(tag):
+            for test in tests:
+                if not test(child):
+                    break
+            else:
+                if end(child):
+                    return True
+        return False
 
     return any_child
 
