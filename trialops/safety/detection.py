@@ -158,20 +158,26 @@ def _matched(findings: pl.DataFrame, trial: TrialTables, policy: GradingPolicy) 
 
     numbered = findings.with_row_index("_finding")
     events = trial.get("AE")
-    if events is None:
+    if events is None or events.is_empty():
         return findings.with_columns(
             STATUS=pl.lit(NOT_REPORTED), AESEQ=pl.lit(None, pl.Float64), AETERM=pl.lit(None, pl.String)
         )
     names = [(name, term) for term, listed in reported_terms().items() for name in listed]
     table = pl.DataFrame(names, schema={"_name": pl.String, "TERM": pl.String}, orient="row")
     columns = [c for c in ("AEDECOD", "AELLT", "AETERM") if c in events.columns]
-    begins = events.with_row_index("_event").select(
-        "_event",
-        "USUBJID",
-        *columns,
-        AESEQ=pl.col("AESEQ").cast(pl.Float64),
-        _begins=earliest("AESTDTC"),
-        _ends=latest("AEENDTC") if "AEENDTC" in events.columns else pl.lit(None, pl.Date),
+    # A column that is missing throughout may have been delivered as a number.
+    dates = [pl.col(c).cast(pl.String) for c in ("AESTDTC", "AEENDTC") if c in events.columns]
+    begins = (
+        events.with_columns(dates)
+        .with_row_index("_event")
+        .select(
+            "_event",
+            "USUBJID",
+            *columns,
+            AESEQ=pl.col("AESEQ").cast(pl.Float64),
+            _begins=earliest("AESTDTC"),
+            _ends=latest("AEENDTC") if "AEENDTC" in events.columns else pl.lit(None, pl.Date),
+        )
     )
     spelled = [_respelled(pl.col(c)).alias(f"_{c}") for c in columns]
     long = begins.with_columns(spelled).unpivot(

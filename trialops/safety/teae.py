@@ -128,8 +128,9 @@ def treatment_emergent(trial: TrialTables, rule: Rule = "sponsor", policy: TeaeP
     events = trial.table("AE")
     basis = _reported(trial, policy) if rule == "reported" else _sponsor(trial, policy)
     counted = [*COUNTS, FLAGGED, *(DOUBTFUL if policy.worst_case else ())]
-    flag = pl.when(basis != NO_FLAG).then(basis.is_in(counted))
-    return events.select("USUBJID", "AESEQ").with_columns(TEAE=pl.select(flag).to_series(), TEAE_BASIS=basis)
+    said = pl.when(pl.col("TEAE_BASIS") != NO_FLAG).then(pl.col("TEAE_BASIS").is_in(counted))
+    classed = events.select("USUBJID", "AESEQ").with_columns(basis.alias("TEAE_BASIS"))
+    return classed.select("USUBJID", "AESEQ", TEAE=said, TEAE_BASIS="TEAE_BASIS")
 
 
 def compare_rules(trial: TrialTables, policy: TeaePolicy | None = None) -> pl.DataFrame:
@@ -185,7 +186,7 @@ def _sponsor(trial: TrialTables, policy: TeaePolicy) -> pl.Series:
         .then(pl.lit(NO_DATE))
         .otherwise(pl.lit(MAYBE))
     )
-    return events.select(basis.alias("TEAE_BASIS")).to_series()
+    return events.with_columns(basis.alias("TEAE_BASIS"))["TEAE_BASIS"]
 
 
 def _bounds(events: pl.DataFrame) -> pl.DataFrame:
@@ -254,4 +255,4 @@ def _reported(trial: TrialTables, policy: TeaePolicy) -> pl.Series:
         .then(pl.lit(UNFLAGGED))
         .otherwise(pl.lit(NO_FLAG))
     )
-    return events.select(basis.alias("TEAE_BASIS")).to_series()
+    return events.with_columns(basis.alias("TEAE_BASIS"))["TEAE_BASIS"]

@@ -93,6 +93,12 @@ def test_spellings_and_other_units_of_a_kind_are_read(unit: str, value: float) -
     assert one("Anemia", TEST="HGB", VALUE=value, UNIT=unit, LLN=value * 1.2)["GRADE"] == 2
 
 
+@pytest.mark.parametrize("unit", ["/mm3", "cells/mm3", "/uL"])
+def test_counts_per_cubic_millimetre(unit: str) -> None:
+    assert [one("Neutrophil count decreased", TEST="NEUT", VALUE=v, UNIT=unit)["GRADE"] for v in (999, 500)] == [3, 3]
+    assert one("Neutrophil count decreased", TEST="NEUT", VALUE=499, UNIT=unit)["GRADE"] == 4
+
+
 def test_the_baseline_may_be_in_another_unit() -> None:
     row: dict[str, Any] = {"TEST": "BILI", "VALUE": 51.3, "UNIT": "umol/L", "ULN": 20.5, "BASE_HIGH": True}
     # 2.0 mg/dL is 34.2 umol/L: 51.3 is 1.5 times that, not more.

@@ -39,11 +39,11 @@ TABLE: list[tuple[str, tuple[str, ...], str, str, str, float | None, dict[float,
     ("Anemia", BOTH, "HGB", "g/dL", "low", 12, {1: 12, 2: 10, 3: 8}),
     ("Anemia", BOTH, "HGB", "mmol/L", "low", 7.4, {1: 7.4, 2: 6.2, 3: 4.9}),
     ("Leukocytosis", BOTH, "WBC", "10*9/L", "high", None, {3: 100}),
-    ("Leukocytosis", BOTH, "WBC", "/mm3", "high", None, {3: 100_000}),
+    ("Leukocytosis", BOTH, "WBC", "/uL", "high", None, {3: 100_000}),
     ("Activated partial thromboplastin time prolonged", BOTH, "APTT", "s", "high", 36, {1: 36, 2: 54, 3: 90}),
     ("Blood lactate dehydrogenase increased", V5, "LDH", "U/L", "high", 250, {1: 250}),
     ("CD4 lymphocytes decreased", BOTH, "CD4", "10*9/L", "low", 0.7, {1: 0.7, 2: 0.5, 3: 0.2, 4: 0.05}),
-    ("CD4 lymphocytes decreased", BOTH, "CD4", "/mm3", "low", 700, {1: 700, 2: 500, 3: 200, 4: 50}),
+    ("CD4 lymphocytes decreased", BOTH, "CD4", "/uL", "low", 700, {1: 700, 2: 500, 3: 200, 4: 50}),
     ("Cholesterol high", BOTH, "CHOL", "mmol/L", "high", 5.2, {1: 5.2, 2: 7.75, 3: 10.34, 4: 12.92}),
     ("Cholesterol high", BOTH, "CHOL", "mg/dL", "high", 200, {1: 200, 2: 300, 3: 400, 4: 500}),
     ("CPK increased", BOTH, "CK", "U/L", "high", 200, {1: 200, 2: 500, 3: 1000, 4: 2000}),
@@ -54,15 +54,15 @@ TABLE: list[tuple[str, tuple[str, ...], str, str, str, float | None, dict[float,
     ("Lipase increased", BOTH, "LIPASE", "U/L", "high", 60, {1: 60, 2: 90, 3: 120, 4: 300}),
     ("Serum amylase increased", BOTH, "AMYLASE", "U/L", "high", 100, {1: 100, 2: 150, 3: 200, 4: 500}),
     ("Lymphocyte count decreased", BOTH, "LYM", "10*9/L", "low", 1.1, {1: 1.1, 2: 0.8, 3: 0.5, 4: 0.2}),
-    ("Lymphocyte count decreased", BOTH, "LYM", "/mm3", "low", 1100, {1: 1100, 2: 800, 3: 500, 4: 200}),
+    ("Lymphocyte count decreased", BOTH, "LYM", "/uL", "low", 1100, {1: 1100, 2: 800, 3: 500, 4: 200}),
     ("Lymphocyte count increased", BOTH, "LYM", "10*9/L", "high", None, {2: 4, 3: 20}),
-    ("Lymphocyte count increased", BOTH, "LYM", "/mm3", "high", None, {2: 4000, 3: 20_000}),
+    ("Lymphocyte count increased", BOTH, "LYM", "/uL", "high", None, {2: 4000, 3: 20_000}),
     ("Neutrophil count decreased", BOTH, "NEUT", "10*9/L", "low", 1.8, {1: 1.8, 2: 1.5, 3: 1.0, 4: 0.5}),
-    ("Neutrophil count decreased", BOTH, "NEUT", "/mm3", "low", 1800, {1: 1800, 2: 1500, 3: 1000, 4: 500}),
+    ("Neutrophil count decreased", BOTH, "NEUT", "/uL", "low", 1800, {1: 1800, 2: 1500, 3: 1000, 4: 500}),
     ("Platelet count decreased", BOTH, "PLAT", "10*9/L", "low", 150, {1: 150, 2: 75, 3: 50, 4: 25}),
-    ("Platelet count decreased", BOTH, "PLAT", "/mm3", "low", 150_000, {1: 150_000, 2: 75_000, 3: 50_000, 4: 25_000}),
+    ("Platelet count decreased", BOTH, "PLAT", "/uL", "low", 150_000, {1: 150_000, 2: 75_000, 3: 50_000, 4: 25_000}),
     ("White blood cell decreased", BOTH, "WBC", "10*9/L", "low", 4.5, {1: 4.5, 2: 3, 3: 2, 4: 1}),
-    ("White blood cell decreased", BOTH, "WBC", "/mm3", "low", 4500, {1: 4500, 2: 3000, 3: 2000, 4: 1000}),
+    ("White blood cell decreased", BOTH, "WBC", "/uL", "low", 4500, {1: 4500, 2: 3000, 3: 2000, 4: 1000}),
     ("Acidosis", BOTH, "PH", "", "low", 7.35, {1: 7.35, 3: 7.3}),
     ("Alkalosis", BOTH, "PH", "", "high", 7.45, {1: 7.45, 3: 7.5}),
     ("Hypercalcemia", BOTH, "CA", "mmol/L", "high", 2.6, {1: 2.6, 2: 2.9, 3: 3.1, 4: 3.4}),
@@ -180,7 +180,7 @@ def test_every_limit_by_the_result_alone(version: str) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_both_unit_systems_are_in_the_table(version: str) -> None:
-    """Every criterion with absolute limits is tried in SI and in a conventional unit, but what has one unit alone."""
+    """Every criterion with absolute limits is tried in SI and in a conventional unit; /uL is the NCI's /mm3."""
     from trialops.standards.units import ucum_code
 
     tried: dict[str, set[str]] = {}
@@ -189,7 +189,7 @@ def test_both_unit_systems_are_in_the_table(version: str) -> None:
             tried.setdefault(term, set()).add(ucum_code(unit, test))
     for criterion in criteria(version).items:
         if criterion.units and not criterion.unitless:
-            wanted = {"/uL": "/mm3"}.get(criterion.us or criterion.units[-1], criterion.us or criterion.units[1])
+            wanted = criterion.us or criterion.units[1]
             if criterion.term.endswith("(Ionized)"):
                 continue  # The text prints mmol/L alone; mg/dL is converted, see test_ctcae.
             assert {criterion.units[0], wanted} <= tried[criterion.term], criterion.term
