@@ -204,7 +204,9 @@ def _patient(rows: SubjectRows, event: CaseEvent, person: Mapping[str, Any]) -> 
         height_cm=_latest_vital(rows, event, "HEIGHT", "cm"),
         history_text=_history(rows, event) or None,
         concomitant_therapies=bool(rows.dicts("CM", event.subject)),
-        death_date=iso_date(text_of(person, "DTHDTC")) or (Null("unknown") if died else None),
+        # E2B allows no plain "unknown" here; the case report form asks for both dates, SDTM has no autopsy.
+        death_date=iso_date(text_of(person, "DTHDTC")) or (Null("asked but unknown") if died else None),
+        autopsy=Null("unknown") if died else None,
         causes_of_death=(CauseOfDeath(text=cause),) if event.fatal and cause else (),
         races=(race,) if race else (),
         ethnicity=ethnic,
@@ -252,7 +254,7 @@ def _reaction(event: CaseEvent, study: StudyFile, country: str) -> Reaction:
         congenital_anomaly="congenital anomaly" in met,
         # Flagged serious without a criterion: E2B wants one, and "other medically important" is what is left.
         other_important=IMPORTANT in met or (event.serious != NOT_SERIOUS and not met),
-        start=iso_date(text_of(row, "AESTDTC")) or Null("unknown"),
+        start=iso_date(text_of(row, "AESTDTC")) or Null("asked but unknown"),
         end=iso_date(text_of(row, "AEENDTC")),
         medically_confirmed=True,
         country=country,

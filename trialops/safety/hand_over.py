@@ -104,11 +104,14 @@ def hand_over(
     done = _seen(run, clock())
     if done.allowed and (register.released() or outbox.messages()):
         transport = open_transport(run.settings, timeout=send_policy().timeout) if done.gateway else None
-        _withdraw(outbox, register)
-        _queue(run, outbox, register, study, policy, purpose, destination, done)
-        if transport is not None:
-            with closing(transport):
-                _exchange(run, outbox, register, transport, done)
+        try:
+            _withdraw(outbox, register)
+            _queue(run, outbox, register, study, policy, purpose, destination, done)
+        finally:
+            # A release that cannot be read must not keep back what others have released before.
+            if transport is not None:
+                with closing(transport):
+                    _exchange(run, outbox, register, transport, done)
         _ask(run, outbox, register.study)
     return _counted(outbox, register, done)
 
@@ -160,7 +163,13 @@ def _queue(
             done.stopped[number] = faults
             run.audit("report.stop", str(version), case.digest, reason=purpose, rules=faults)
             continue
-        message = outbox.queue(number, version, data, due=due, signed=case.digest, destination=destination)
+        try:
+            message = outbox.queue(number, version, data, due=due, signed=case.digest, destination=destination)
+        except TrialOpsError:
+            other = outbox.message(number)
+            if other is None or unsent_reject(other):
+                raise
+            continue  # another pass has queued it in between
         done.queued.append(number)
         run.audit("report.queue", str(version), message.digest, reason=purpose, signed=case.digest)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,23 +14,29 @@ import pytest
 from click.testing import CliRunner
 
 from tests.support.e2b_messages import change, full
-from tests.support.homes import leave, live_in
+from tests.support.homes import artifact, leave, live_in
 from tests.support.released_cases import Registered, told_case
 from tests.support.report_gateway import TOKEN, Gateway, acknowledgement, running_gateway
+from tests.support.safety_trial import STUDY, deliver
+from tests.support.safety_trial import trial as made_trial
 from trialops.errors import TrialOpsError
 from trialops.pages import render
 from trialops.quality.queries import Queries
+from trialops.safety.case_run import assess_cases, keep_delivery
+from trialops.safety.clock_times import moment
 from trialops.safety.e2b.mapping import case_of
-from trialops.safety.e2b.outbox import Version
+from trialops.safety.e2b.outbox import Version, utc_text
 from trialops.safety.e2b.reader import parse
 from trialops.safety.e2b.values import read_values
-from trialops.safety.hand_over import HandedOver, hand_over, look_back, message_number, outbox_of
+from trialops.safety.hand_over import HandedOver, hand_over, look_back, message_number, outbox_of, write_report
 from trialops.safety.hand_over_page import hand_over_page, numbers, standing
+from trialops.safety.register import CaseRegister
 from trialops.safety.register_records import SENT, WITHDRAWN
+from trialops.safety.release import ReleasedCase, prepare
 from trialops.safety.safety_policy import safety_policy
 from trialops.settings import settings
 from trialops.stores.context import Step
-from trialops.trial.study_file import study_file
+from trialops.trial.study_file import parse_study, study_file
 
 NOW = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 PURPOSE = "Reporting of released cases"
@@ -112,6 +119,31 @@ def test_a_release_without_a_valid_signature_sends_nothing(desk: Desk) -> None:
     with pytest.raises(TrialOpsError, match="not covered by an approval"):
         desk.pass_()
     assert desk.gateway.requests == [] and desk.states() == {}
+
+
+def test_what_was_queued_before_goes_although_a_later_release_cannot_be_read(desk: Desk) -> None:
+    desk.gateway.faults = ["status:503"]
+    case, number = desk.version()
+    desk.release(case, number)
+    desk.pass_()
+    other, number = desk.version("e2")
+    digest = desk.release(other, number)
+    desk.run.objects.delete(f"safety/unblinded/{digest}")
+    desk.now += timedelta(hours=1)
+    with pytest.raises(KeyError):
+        desk.pass_()
+    assert desk.gateway.taken == {message_number(Version(case, 1)): 1}
+
+
+def test_two_passes_at_once_queue_a_release_once(desk: Desk) -> None:
+    case, number = desk.version()
+    desk.release(case, number)
+    passes = [threading.Thread(target=desk.pass_) for _ in range(3)]
+    for each in passes:
+        each.start()
+    for each in passes:
+        each.join()
+    assert list(desk.gateway.taken.values()) == [1] and list(desk.states().values()) == ["sent"]
 
 
 def _lacking() -> Any:
@@ -224,11 +256,49 @@ def test_the_page_holds_case_ids_and_no_content(desk: Desk) -> None:
     assert numbers(desk.pass_())["released"] == 1
 
 
+def test_the_component_shows_a_page_and_returns_the_standing(desk: Desk, tmp_path: Path) -> None:
+    from components.safety import hand_over_reports
+
+    case, number = desk.version(aware=utc_text(datetime.now(UTC)))
+    desk.release(case, number)
+    report = artifact(tmp_path / "home", "report")
+    assert hand_over_reports.python_func(report=report) == "all handed over"
+    page = Path(report.path).read_text()
+    assert message_number(Version(case, 1)) in page and "all handed over" in page
+    assert hand_over_reports.python_func(report=report, as_of="2026-01-05") == "all handed over"
+    assert len(desk.gateway.taken) == 1
+
+
 def test_looking_back_changes_nothing(desk: Desk) -> None:
     case, number = desk.version()
     desk.release(case, number)
     done = look_back(desk.run, desk.register, NOW)
     assert done.balance.counts["waiting"] == 1 and desk.states() == {} and desk.gateway.requests == []
+
+
+@pytest.mark.parametrize("fatal", [False, True])
+def test_a_case_made_of_sdtm_rows_and_unblinded_passes_every_rule(desk: Desk, fatal: bool) -> None:
+    row = {"AEDECOD": "SYNCOPE", "AETERM": "Fainting", "AESER": "Y", "AESHOSP": "Y", "AEREL": "POSSIBLE"}
+    row |= {"AESDTH": "Y", "AEOUT": "FATAL"} if fatal else {}
+    raw, trial = deliver(desk.run, made_trial([{"subject": 3, **row, "AELLTCD": 10042772.0}, {"subject": 2}]))
+    keep_delivery(desk.run, raw, trial)
+    sender = {**study_file().sender, "identifier": "SPONSOR"}
+    stated = parse_study({**STUDY, "sender": _plain(sender)})
+    register = CaseRegister(desk.run.engine, trial.study)
+    at = moment("2024-06-01T12:00:00Z")
+    assess_cases(desk.run, trial, stated, safety_policy(stated), now=at, received=at)
+    (case,) = register.cases()
+    prepared = prepare(desk.run, register, stated, case, purpose=PURPOSE)
+    released = ReleasedCase(case, 1, "FDA", "serious", prepared.digest, prepared.told)
+    data, faults = write_report(released, stated, "fda_ind_cder", at, initial=True)
+    assert faults == []
+    values = read_values(parse(data))
+    assert values.first("G.k.2.2") == "Verum" and "Suspected" in values.texts("G.k.9.i.2.r.3")
+    assert (values.first("E.i.3.2a") == "true") == fatal == bool(values.nulls("D.9.1"))
+
+
+def _plain(value: Any) -> Any:
+    return {key: _plain(item) for key, item in value.items()} if hasattr(value, "items") else value
 
 
 # -- commands ------------------------------------------------------------------------------------------------------
