@@ -239,7 +239,7 @@ def count_changes(
     figures = [
         Figure("all", frozenset(cells), 1000),
         Figure("now", of("stayed", ENTERED, MOVED), 200, withheld),
-        Figure("before", of("stayed", LEFT, MOVED), 50),
+        Figure("before", of("stayed", LEFT, MOVED), 5),
         *(Figure(name, of(name), 10) for name in (ENTERED, LEFT, MOVED)),
         *(Figure(f"{c}: {r}", frozenset({(c, r)}), 2) for c, r in counted),
     ]
