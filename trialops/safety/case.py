@@ -177,8 +177,8 @@ class Study(_Checked):
     name: Text = item("text", "C.5.2")
     sponsor_number: Text = item("text", "C.5.3")
     registrations: tuple[Registration, ...] = item("parts", "C.5.1.r", of=Registration)
-    ind_number: Text = item("text", "FDA.C.5.5a")
-    pre_anda_number: Text = item("text", "FDA.C.5.5b")
+    ind_number: str | None = item("text", "FDA.C.5.5a")
+    pre_anda_number: str | None = item("text", "FDA.C.5.5b")
     cross_reported: tuple[str | Null, ...] = item("texts", "FDA.C.5.6.r")
 
 

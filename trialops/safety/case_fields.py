@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
+from functools import cache
 from typing import Any
 
 from trialops.errors import TrialOpsError
@@ -97,32 +98,44 @@ def check(instance: Any) -> None:
     Raises:
         TrialOpsError: If a value is not of the kind of its field. The message names class and field, never the value.
     """
+    cls: type = type(instance)
+    nullable = _nullable(cls)
     for spec in fields(instance):
         kind = spec.metadata.get("kind")
         if kind is None:
             continue
-        where = f"{type(instance).__name__}.{spec.name}"
+        where = f"{cls.__name__}.{spec.name}"
         if spec.metadata["element"]:
             where += f" (element {spec.metadata['element']})"
         value = getattr(instance, spec.name)
         if value is None and spec.default is not MISSING:
             continue
-        checked = _checked(value, kind, spec.metadata, where)
+        checked = _checked(value, kind, spec.metadata, where, spec.name in nullable)
         if checked is not value:
             object.__setattr__(instance, spec.name, checked)
 
 
-def _checked(value: Any, kind: str, metadata: Mapping[str, Any], where: str) -> Any:
+@cache
+def _nullable(cls: type) -> frozenset[str]:
+    """Fields whose type says that a reason may stand in place of a value (Text, Flag, or Null itself)."""
+    return frozenset(
+        spec.name for spec in fields(cls) if str(spec.type) in {"Text", "Flag"} or "Null" in str(spec.type)
+    )
+
+
+def _checked(value: Any, kind: str, metadata: Mapping[str, Any], where: str, nullable: bool) -> Any:
     if kind in {"texts", "codes", "parts"}:
         if isinstance(value, str) or not isinstance(value, list | tuple):
             raise _wrong(where, "a list")
         single = {"texts": "text", "codes": "code", "parts": "part"}[kind]
-        return tuple(_checked(each, single, metadata, where) for each in value)
+        return tuple(_checked(each, single, metadata, where, nullable) for each in value)
     if kind == "part":
         if not isinstance(value, metadata["of"]):
             raise _wrong(where, f"a {metadata['of'].__name__}")
         return value
     if isinstance(value, Null):
+        if not nullable:
+            raise _wrong(where, "a value, or nothing: E2B(R3) knows no reason for a missing value here")
         return value
     if kind == "index":
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:

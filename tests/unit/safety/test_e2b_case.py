@@ -27,6 +27,7 @@ from trialops.safety.case import (
     Term,
     Test,
 )
+from trialops.safety.e2b.elements import elements
 from trialops.safety.terms import TERMS, code_of, word_of, words
 
 SECRET = "Zebedee-4711"
@@ -81,6 +82,9 @@ def test_nothing_of_a_case_can_be_changed() -> None:
         (lambda: Reporter(given_name="a\ud800b"), "Reporter.given_name"),
         (lambda: Reporter(given_name="a\uffff"), "Reporter.given_name"),
         (lambda: Null("secret"), ""),
+        (lambda: Reaction(outcome=Null("unknown")), "Reaction.outcome"),  # type: ignore[arg-type]
+        (lambda: Drug(name=Null("masked"), role="suspect"), "Drug.name"),  # type: ignore[arg-type]
+        (lambda: Patient(age=Null("unknown")), "Patient.age"),  # type: ignore[arg-type]
         (lambda: Test(value="5", comparator="about"), "Test.comparator"),
         (lambda: Test(comparator="<"), "Test.comparator"),
         (lambda: Test(value="5", result_text="five"), "F.r.3.4"),
@@ -161,6 +165,27 @@ def test_words_and_codes_are_each_others_inverse() -> None:
     with pytest.raises(TrialOpsError, match="code of sex") as error:
         word_of("sex", "9")
     assert error.value.where == "element D.5"
+
+
+def test_a_reason_may_stand_where_the_table_has_null_flavours() -> None:
+    """Apart from criteria (True or "no information") and bounds of results, which the case says in another way."""
+    otherwise = {f"E.i.3.2{letter}" for letter in "abcdef"} | {"FDA.E.i.3.2h", "F.r.3.2"}
+    shared = {"D.10.8.r.1"}  # one class for the drugs of patient and parent
+    different = set()
+
+    def visit(cls: type, prefix: str) -> None:
+        for spec in fields(cls):
+            number = spec.metadata["element"]
+            number = prefix + number if number.startswith(".") else number
+            if spec.metadata["kind"] in {"part", "parts"}:
+                visit(spec.metadata["of"], number)
+            elif number in elements():
+                allowed = str(spec.type) in {"Text", "Flag"} or "Null" in str(spec.type)
+                if allowed != bool(elements()[number].null_flavors):
+                    different.add(number)
+
+    visit(Case, "")
+    assert different == otherwise | shared
 
 
 def test_the_full_case_fills_every_field() -> None:
