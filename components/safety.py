@@ -68,9 +68,7 @@ def grade_adverse_events(
     Returns:
         Number of queries to the sites.
     """
-    from datetime import date
-
-    from trialops.safety.grading import grade_trial, keep_queries
+    from trialops.safety.grading import cut_day, grade_trial, keep_queries
     from trialops.safety.grading_page import counts, grading_page
     from trialops.safety.grading_policy import grading_policy
     from trialops.safety.safety_policy import safety_policy
@@ -79,10 +77,9 @@ def grade_adverse_events(
     from trialops.trial.tables import cut_at, trial_tables
 
     with step("grade-adverse-events", ctcae_version=ctcae_version, study=study, cut=cut) as run:
+        policy, safety = grading_policy(), safety_policy(study_file(study))
         trial = trial_tables(run, raw, reason="Grading of results and adverse events")
-        trial = cut_at(trial, date.fromisoformat(cut[:10])) if cut else trial
-        policy = grading_policy()
-        safety = safety_policy(study_file(study))
+        trial = cut_at(trial, cut_day(cut, safety.time_zone)) if cut else trial
         done = grade_trial(trial, policy, safety, version=ctcae_version, progress=run.progress)
         run.seal(graded, done.sealed())
         if not cut:

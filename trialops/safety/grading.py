@@ -16,6 +16,7 @@ from trialops.safety.teae import compare_rules, teae_policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import date
 
     import polars as pl
 
@@ -119,6 +120,24 @@ def grade_trial(
         emergence=compare_rules(trial, window),
         treated=populations(trial).filter("treated").height,
     )
+
+
+def cut_day(text: str, time_zone: str) -> date:
+    """The last day that counts: a day as it stands, or the day that a time falls on at the safety desk.
+
+    Args:
+        text: ISO 8601.
+        time_zone: IANA name.
+
+    Raises:
+        TrialOpsError: The text is neither.
+    """
+    from datetime import date
+
+    from trialops.safety.clock_times import local_day, moment
+
+    at = moment(text, where="cut")
+    return date.fromisoformat(text.strip()) if len(text.strip()) == 10 else local_day(at, time_zone)
 
 
 def _with_findings(events: pl.DataFrame, findings: pl.DataFrame) -> pl.DataFrame:

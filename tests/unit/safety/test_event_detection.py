@@ -11,10 +11,11 @@ import polars as pl
 import pytest
 
 from tests.support.graded_trial import alt, lab, trial
+from trialops.errors import TrialOpsError
 from trialops.safety.criteria import VERSIONS, criteria
 from trialops.safety.detection import NEW, NOT_REPORTED, REPORTED, UNKNOWN, WORSENED, Detection, detect, reported_terms
 from trialops.safety.graded import graded_results
-from trialops.safety.grading import RULES, Grading, grade_trial
+from trialops.safety.grading import RULES, Grading, cut_day, grade_trial
 from trialops.safety.grading_page import counts, grading_page
 from trialops.safety.grading_policy import grading_policy
 from trialops.safety.hys_law import CANDIDATE, CHOLESTASIS, CHOLESTATIC, HYS, NO_ALP, TEMPLES, liver_safety
@@ -226,6 +227,14 @@ def test_a_graded_trial_and_its_page_tell_of_nobody() -> None:
     assert "3" not in cells and "37" not in cells and "40" in cells and "&lt;11" in cells
     assert counts(done)["queries"] == 2
     assert set(RULES) == {"GRD01", "GRD02", "GRD03"}
+
+
+def test_a_cut_is_a_day_or_the_day_of_a_time_at_the_safety_desk() -> None:
+    assert str(cut_day("2014-01-31", "America/New_York")) == "2014-01-31"
+    assert str(cut_day("2014-01-31T02:00:00Z", "America/New_York")) == "2014-01-30"
+    assert str(cut_day("2014-01-31T02:00:00Z", "Europe/Berlin")) == "2014-01-31"
+    with pytest.raises(TrialOpsError, match="ISO 8601"):
+        cut_day("January", "UTC")
 
 
 def test_the_same_trial_gives_the_same_tables_and_page() -> None:
