@@ -62,7 +62,7 @@ def _dosage(dosage: Dosage, hidden: bool, concomitant: bool) -> tuple[Line, ...]
         ("Form", joined(dosage.form, dosage.form_term), "G.k.4.r.9", "C", ""),
         ("Route", joined(dosage.route, dosage.route_term), "G.k.4.r.10", "C", "16"),
         ("Parent's route", joined(dosage.parent_route, dosage.parent_route_term), "G.k.4.r.11", "C", ""),
-        ("Lot", dosage.lot, "G.k.4.r.7", "C", ""),
+        ("Lot", dosage.lot, "G.k.4.r.7", "C", "14"),
     )
     told = tuple(
         (a, WITHHELD if hidden and shown(b) else b, c, d, "22" if concomitant and e else e) for a, b, c, d, e in amount

@@ -29,7 +29,7 @@ def report_lines(case: Case) -> tuple[Line, ...]:
         ("Expedited", report.expedited, "C.1.7", "G", ""),
         ("First received", report.first_received, "C.1.4", "G", "24c"),
         ("Most recent information", report.most_recent, "C.1.5", "G", "24c"),
-        ("Report made", report.created, "C.1.2", "B", "24d"),
+        ("Report made", report.created, "C.1.2", "B", ""),
         ("Nullification or amendment", report.amendment, "C.1.11.1", "G", "25a"),
         ("Its reason", report.amendment_reason, "C.1.11.2", "G", ""),
         ("Linked reports", joined(*report.linked_reports), "C.1.10.r", "", ""),
