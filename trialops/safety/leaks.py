@@ -112,8 +112,9 @@ class _Scan:
         elif isinstance(content, Path):
             for file in sorted(content.rglob("*")) if content.is_dir() else [content]:
                 if file.is_file():
-                    yield from self.text(file.name, f"{where}: name of a file")
-                    yield from self.raw(file.read_bytes(), f"{where}/{file.name}")
+                    name = str(file.relative_to(content)) if file != content else file.name
+                    yield from self.text(name, f"{where}: name of a file")
+                    yield from self.raw(file.read_bytes(), f"{where}/{name}")
         elif isinstance(content, Mapping):
             for key, item in content.items():
                 yield from self.text(str(key), where)
