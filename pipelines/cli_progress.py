@@ -70,14 +70,15 @@ def _rows(everything: bool, as_of: str) -> tuple[str, list[dict[str, Any]]]:
     rows = []
     for row in shown.sort("site", "indicator").iter_rows(named=True):
         one = policy.get(row["indicator"])
-        private = one is None or hidden(one, row["numerator"])
+        private = one is None or hidden(one, row["numerator"], row["denominator"])
+        count, of = (suppressed(int(row[part])) if private else int(row[part]) for part in ("numerator", "denominator"))
         rows.append(
             {
                 "site": row["site"],
                 "indicator": one.label if one else row["indicator"],
                 "flag": row["flag"],
-                "count": str(suppressed(int(row["numerator"]))) if private else str(int(row["numerator"])),
-                "of": f"{row['denominator']:.0f}",
+                "count": str(count),
+                "of": str(of),
                 "figure": None if private or one is None else f"{row['metric'] * one.per:.2f}",
                 "unit": one.unit if one else "",
                 "score": None if private else f"{row['score']:+.2f}",

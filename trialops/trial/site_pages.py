@@ -11,18 +11,27 @@ from trialops.pages.trial_plots import funnel, score_map
 from trialops.trial.kri import control_limits
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from trialops.trial.kri_policy import Indicator
     from trialops.trial.site_monitor import SiteReport
 
 MOST_SITES = 15
 """Sites with a section of their own; the others are in the table of flags."""
 MOST_IN_MAP = 60
+EVENTS = ("adverse_events", "dated_events")
+"""Denominators that count adverse events."""
 MARKS = {"red": "red", "amber": "amber", "green": "–", "not judged": "too small"}
 
 
-def hidden(one: Indicator, numerator: float | None) -> bool:
+def hidden(one: Indicator, numerator: float, denominator: float) -> bool:
     """Whether a figure would tell about the health of so few that a page shows the flag alone."""
-    return one.health and numerator is not None and 0 < numerator < SMALLEST_CELL
+    few = one.health and 0 < numerator < SMALLEST_CELL
+    return few or (one.denominator in EVENTS and 0 < denominator < SMALLEST_CELL)
+
+
+def _hides(one: Indicator, row: Mapping[str, Any]) -> bool:
+    return hidden(one, row["numerator"], row["denominator"])
 
 
 def sites_page(report: SiteReport) -> Page:
@@ -49,11 +58,13 @@ def sites_page(report: SiteReport) -> Page:
     )
 
 
-def _value(one: Indicator, row: dict[str, Any]) -> tuple[Any, Any, Any]:
-    """Numerator, metric and score of a row as a page may show them."""
-    if hidden(one, row["numerator"]):
-        return suppressed(int(row["numerator"])), None, None
-    return int(row["numerator"]), round(row["metric"] * one.per, 3), round(row["score"], 3)
+def _value(one: Indicator, row: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
+    """Numerator, denominator, metric and score of a row as a page may show them."""
+    numerator, denominator = int(row["numerator"]), int(row["denominator"])
+    if _hides(one, row):
+        of = suppressed(denominator) if one.denominator in EVENTS else denominator
+        return suppressed(numerator), of, None, None
+    return numerator, denominator, round(row["metric"] * one.per, 3), round(row["score"], 3)
 
 
 def flag_rows(report: SiteReport) -> list[tuple[Any, ...]]:
@@ -63,10 +74,10 @@ def flag_rows(report: SiteReport) -> list[tuple[Any, ...]]:
         if row["flag"] not in ("red", "amber"):
             continue
         one = report.policy.indicator(row["indicator"])
-        numerator, metric, score = _value(one, row)
+        numerator, denominator, metric, score = _value(one, row)
         mean = round(report.scored[one.name].mu * one.per, 3)
         p = None if score is None else row["p_adjusted"]
-        figures = (numerator, int(row["denominator"]), metric, one.unit, mean, score, p)
+        figures = (numerator, denominator, metric, one.unit, mean, score, p)
         rows.append((row["site"], one.label, row["flag"], *figures, row["trend"] or None))
     order = {"red": 0, "amber": 1}
     return sorted(rows, key=lambda row: (order[row[2]], row[0], row[1]))
@@ -96,7 +107,7 @@ def _map_section(report: SiteReport, flagged: list[str]) -> Section:
     scores, flags = [], []
     for site in sites:
         found = [(one, cells.get((site, one.name))) for one in names]
-        scores.append([None if row is None or hidden(one, row["numerator"]) else row["score"] for one, row in found])
+        scores.append([None if row is None or _hides(one, row) else row["score"] for one, row in found])
         flags.append(["" if row is None else row["flag"] for _, row in found])
     if not sites or not names:
         return Section("All sites", [Text("There is nothing to score yet.")])
@@ -113,11 +124,9 @@ def _site_section(report: SiteReport, site: str) -> Section:
     rows, advice = [], []
     for row in report.scores.filter(report.scores["site"] == site).iter_rows(named=True):
         one = report.policy.indicator(row["indicator"])
-        numerator, metric, score = _value(one, row)
-        before = None if hidden(one, row["numerator"]) or row["previous"] is None else round(row["previous"], 3)
-        rows.append(
-            (one.label, numerator, int(row["denominator"]), metric, one.unit, score, before, MARKS[row["flag"]])
-        )
+        numerator, denominator, metric, score = _value(one, row)
+        before = None if _hides(one, row) or row["previous"] is None else round(row["previous"], 3)
+        rows.append((one.label, numerator, denominator, metric, one.unit, score, before, MARKS[row["flag"]]))
         if row["flag"] in ("red", "amber"):
             side = "more" if row["score"] > 0 else "less"
             advice.append(f"{one.label}, {row['flag']}, {side} than the others: {one.look_at}")
@@ -201,7 +210,7 @@ def _funnel_sections(report: SiteReport) -> list[Section]:
         if scored is None or scored.mu <= 0:
             continue
         rows = [r for r in report.scores.filter(report.scores["indicator"] == one.name).iter_rows(named=True)]
-        told = [r for r in rows if not hidden(one, r["numerator"])]
+        told = [r for r in rows if not _hides(one, r)]
         if not told:
             continue
         largest = max(r["denominator"] for r in rows)

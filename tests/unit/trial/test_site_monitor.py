@@ -91,15 +91,16 @@ def test_figures_about_the_health_of_few_are_not_on_the_page(report: SiteReport)
     few = [
         (row["site"], policy.indicator(row["indicator"]).label)
         for row in report.scores.iter_rows(named=True)
-        if hidden(policy.indicator(row["indicator"]), row["numerator"])
+        if hidden(policy.indicator(row["indicator"]), row["numerator"], row["denominator"])
     ]
     assert few, "the trial has sites with fewer than eleven serious events"
     for row in flag_rows(report):
         if (row[0], row[1]) in few:
             assert row[3] == "<11" and row[5] is None and row[8] is None
     serious = policy.indicator("sae_rate")
-    assert hidden(serious, 10.0) and not hidden(serious, 11.0) and not hidden(serious, 0.0)
-    assert not hidden(policy.indicator("screen_failure"), 2.0), "sites know how many they screened"
+    assert hidden(serious, 10.0, 900.0) and not hidden(serious, 11.0, 900.0) and not hidden(serious, 0.0, 5.0)
+    assert not hidden(policy.indicator("screen_failure"), 2.0, 3.0), "sites know how many they screened"
+    assert hidden(policy.indicator("ae_late"), 0.0, 10.0), "ten adverse events are few, late or not"
 
 
 def test_a_site_that_got_worse_is_pointed_out(

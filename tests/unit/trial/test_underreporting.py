@@ -133,5 +133,5 @@ def test_threefold_under_reporting_at_one_site_is_found() -> None:
 
 
 def test_a_site_of_nine_is_found_less_often_than_one_of_fifty() -> None:
-    small, large = _found(11, 120, 3)[2], _found(0, 120, 3)[2]
+    small, large = _found(11, 60, 3)[2], _found(0, 60, 3)[2]
     assert small < 0.7 < 0.95 < large
