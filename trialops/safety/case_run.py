@@ -98,7 +98,9 @@ def assess_cases(
     found = case_events(events.events, policy, also=already)
     rows = SubjectRows(tables, [subject for subject, _ in found])
     added = dict.fromkeys((INITIAL, FOLLOW_UP, NULLIFICATION), 0)
-    for number, event in enumerate(found.values(), start=1):
+    # New cases are numbered as they became known: in the order of subjects a number would tell who it is about.
+    order = sorted(found, key=lambda key: (found[key].aware or now.date(), hashes[key]))
+    for number, event in enumerate((found[key] for key in order), start=1):
         if number % 25 == 0:
             run.progress(f"{number} of {len(found)} cases", number / len(found))
         if version := work.enter(rows, event):
