@@ -247,16 +247,18 @@ class _Builder:
         absent = self._absent(missing, rows.domain, rows.window, "rows")
         if absent:
             return absent
-        hits, definite = self._hits(rows), self._definite(rows, "n.s", "a.denied")
+        hits, definite, sure = self._hits(rows), self._definite(rows, "n.s", "a.denied"), "m AND o AND c"
         if isinstance(leaf, Has):
             t = f"CASE WHEN a.yes > 0 THEN TRUE WHEN a.maybe > 0 THEN NULL WHEN {definite} THEN FALSE END"
         else:
             most = f"CASE WHEN {definite} THEN coalesce(a.maybe, 0) ELSE {FOREVER} END"
             t = _interval(self._bound(leaf.limits), "coalesce(a.yes, 0)", most)
         return (
-            f"SELECT u.s, {t} AS t, a.e AS e, {self._gap(rows.window, 'a.maybe', NOT_COLLECTED)} AS gap "
-            f"FROM subjects u LEFT JOIN (SELECT s, count_if(m AND o AND c) AS yes, count_if(o IS NOT FALSE) AS maybe, "
-            f"bool_or(m AND o IS FALSE) AS denied, min(k) FILTER (WHERE o IS NOT FALSE) AS e "
+            f"SELECT u.s, {t} AS t, CASE WHEN t IS NULL THEN coalesce(a.doubt, a.e) ELSE a.e END AS e, "
+            f"{self._gap(rows.window, 'a.maybe', NOT_COLLECTED)} AS gap "
+            f"FROM subjects u LEFT JOIN (SELECT s, count_if({sure}) AS yes, count_if(o IS NOT FALSE) AS maybe, "
+            f"bool_or(m AND o IS FALSE) AS denied, min(k) FILTER (WHERE o IS NOT FALSE) AS e, "
+            f"min(k) FILTER (WHERE o IS NOT FALSE AND NOT coalesce({sure}, FALSE)) AS doubt "
             f"FROM ({hits}) GROUP BY s) a "
             f'USING (s) LEFT JOIN (SELECT DISTINCT s FROM "rows_{rows.domain}") n USING (s)'
         )
