@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 import threading
@@ -355,6 +356,64 @@ def test_a_sender_killed_anywhere_is_made_up_for(
     assert gateway.taken == {"CASE-1-v1": 1}
     assert outbox.messages()[0].state == "sent"
     assert reconcile(outbox, [Version("CASE-1", 1)], _http(gateway)).counts["sent"] == 1
+
+
+class Crash(Exception):
+    """A sender's death, in process."""
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_happens_each_report_arrives_once(opened: Opened, clock: Clock, seed: int) -> None:
+    draw = random.Random(seed)
+    keys = [f"CASE-{number}-v1" for number in range(1, 6)]
+    faults = ["", "drop_before", "drop_after", "cut", "status:500", "status_after:503", "garbage", "busy:90"]
+    with running_gateway(check=False) as gateway:
+        transport = _http(gateway)
+        for number, key in enumerate(keys, 1):
+            opened().queue(key, Version(f"CASE-{number}", 1), key.encode(), due=utc_text(DUE))
+        for _ in range(40):
+            gateway.faults = draw.choices(faults, k=3)
+            gateway.find_faults = draw.choices(["500", "drop"], k=draw.randrange(2))
+            mine = opened()
+            mine.append = _mortal(mine.append, draw)  # type: ignore[method-assign]
+            try:
+                send_due(mine, transport)
+                if draw.random() < 0.5:
+                    for key in draw.sample(sorted(gateway.messages), k=min(2, len(gateway.messages))):
+                        gateway.acknowledgements[key] = [acknowledgement(key)]
+                    collect(mine, transport)
+                if draw.random() < 0.2:
+                    reconcile(mine, [], transport)
+            except Crash:
+                pass
+            clock.forward(seconds=draw.choice([1, 70, 400, 4000]))
+            assert max(gateway.taken.values(), default=0) <= 1
+        gateway.faults, gateway.find_faults = [], []
+        last = opened()
+        for _ in range(2):
+            clock.forward(hours=2)
+            send_due(last, transport)
+        assert gateway.taken == dict.fromkeys(keys, 1)
+        for key in keys:
+            gateway.acknowledgements[key] = [acknowledgement(key)]
+        collect(last, transport)
+        found = reconcile(last, [Version(f"CASE-{n}", 1) for n in range(1, 6)], transport)
+        assert (found.counts["acknowledged"], found.problems) == (5, ())
+        transport.close()
+
+
+def _mortal(append: Callable[..., Message], draw: random.Random) -> Callable[..., Message]:
+    """Rows written by a sender that may die right before or after one."""
+
+    def appended(*args: Any, **more: Any) -> Message:
+        if draw.random() < 0.1:
+            raise Crash
+        row = append(*args, **more)
+        if draw.random() < 0.1 and "connection" not in more:
+            raise Crash
+        return row
+
+    return appended
 
 
 # -- acknowledgements ----------------------------------------------------------------------------------------------
