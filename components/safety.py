@@ -68,9 +68,10 @@ def grade_adverse_events(
     Returns:
         Number of queries to the sites.
     """
-    from trialops.safety.grading import cut_day, grade_trial, keep_queries
+    from trialops.safety.grading import basis, cut_day, grade_trial, keep_queries
     from trialops.safety.grading_page import counts, grading_page
     from trialops.safety.grading_policy import grading_policy
+    from trialops.safety.grading_record import keep
     from trialops.safety.safety_policy import safety_policy
     from trialops.stores import step
     from trialops.trial.study_file import study_file
@@ -83,6 +84,8 @@ def grade_adverse_events(
         done = grade_trial(trial, policy, safety, version=ctcae_version, progress=run.progress)
         run.seal(graded, done.sealed())
         if not cut:
+            # A look back is nobody's newest grading, and answers no question.
+            keep(run, graded, trial.study, basis(done, trial, policy, safety))
             keep_queries(run, trial.study, done.queries, policy.digest)
         run.metrics |= counts(done)
         run.show(review, grading_page(done, policy))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipelines.cli_case_form import form
+from pipelines.cli_case_form import form, read
+from pipelines.cli_grading import grading
 from pipelines.cli_reports import reports
 from pipelines.cli_signals import screen
 
@@ -30,7 +31,9 @@ def safety() -> None:
 
 safety.add_command(reports)
 safety.add_command(form)
+safety.add_command(read)
 safety.add_command(screen)
+safety.add_command(grading)
 
 
 def _open(name: str) -> tuple[Step, CaseRegister]:

@@ -157,6 +157,20 @@ def _with_findings(events: pl.DataFrame, findings: pl.DataFrame) -> pl.DataFrame
     )
 
 
+def basis(done: Grading, trial: TrialTables, policy: GradingPolicy, safety: SafetyPolicy) -> dict[str, str]:
+    """What a grading was made from: digests and versions."""
+    from trialops.safety.criteria import criteria
+
+    return {
+        "delivery": trial.source,
+        "ctcae": done.version,
+        "policy": policy.digest,
+        "safety_policy": safety.digest,
+        "laboratory": criteria(done.version).digest,
+        "vital_signs": criteria(done.version, "VS").digest,
+    }
+
+
 def keep_queries(run: Step, study: str, queries: pl.DataFrame, version: str) -> dict[str, int]:
     """Open, re-open and close the queries of the grading in the register, which holds pseudonyms and no value.
 

@@ -250,10 +250,15 @@ def test_the_same_trial_gives_the_same_tables_and_page() -> None:
     assert render(grading_page(first, POLICY)) == render(grading_page(second, POLICY))
 
 
+@pytest.mark.slow
 def test_the_step_seals_what_it_found_and_keeps_the_questions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+
     from components.safety import grade_adverse_events
+    from pipelines.cli import cli
     from tests.support.homes import artifact, leave, live_in
     from trialops.quality.queries import Queries
+    from trialops.settings import settings
     from trialops.stores import step
 
     home = live_in(tmp_path / "home", monkeypatch)
@@ -277,5 +282,19 @@ def test_the_step_seals_what_it_found_and_keeps_the_questions(tmp_path: Path, mo
         assert grade_adverse_events.python_func(**early) == 0
         with step("look") as run:
             assert Queries(run.engine, "T").table(states=("open",)).height == 12
+        # Twice the same is one grading; the command shows the newest to the role that may, and to no other.
+        monkeypatch.setattr("trialops.stores.study.bound_study", lambda objects: "T")
+        command = ["safety", "grading", "--purpose", "Review of liver findings"]
+        told = CliRunner().invoke(cli, command)
+        assert told.exit_code != 0 and "S-0" not in told.output and "role" in told.output
+        monkeypatch.setenv("TRIALOPS_ROLE", "safety physician")
+        settings.cache_clear()
+        told = CliRunner().invoke(cli, [*command, "--subject", "S-003"], catch_exceptions=False)
+        assert told.exit_code == 0 and told.output.count("S-003") == 1 and "S-004" not in told.output
+        target = tmp_path / "out" / "queries.csv"
+        CliRunner().invoke(cli, [*command, "--table", "queries", "--out", str(target)], catch_exceptions=False)
+        assert pl.read_csv(target).height == 12
+        refused = CliRunner().invoke(cli, [*command, "--out", str(home / "x.csv")])
+        assert refused.exit_code != 0 and not (home / "x.csv").exists()
     finally:
         leave()
