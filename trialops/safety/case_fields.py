@@ -142,7 +142,8 @@ def _checked(value: Any, kind: str, metadata: Mapping[str, Any], where: str, nul
             raise _wrong(where, "a whole number from 1 on")
         return value
     if kind in {"text", "file"}:
-        return _text(value, where)
+        # Blanks around base64 are no part of it, and a message does not keep them.
+        return _text(value, where) if kind == "text" else _text(value, where).strip()
     if kind == "date":
         return date_text(value, where)
     if kind == "number":

@@ -13,6 +13,7 @@ from tests.support.e2b_case import full_case, meddra
 from trialops.errors import TrialOpsError
 from trialops.safety.case import (
     Case,
+    Document,
     Drug,
     MedicalHistory,
     Null,
@@ -143,6 +144,10 @@ def test_numbers_become_texts_with_their_digits() -> None:
 
 def test_lines_end_as_xml_ends_them() -> None:
     assert replace(full_case().narrative, text="one\r\ntwo\rthree").text == "one\ntwo\nthree"
+
+
+def test_blanks_around_a_document_are_no_part_of_it() -> None:
+    assert Document(title="Letter", content="dGV4dA==\n").content == "dGV4dA=="
 
 
 def test_greenwich_has_one_spelling() -> None:

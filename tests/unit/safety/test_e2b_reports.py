@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,7 @@ from trialops.safety.e2b.reports import (
     ind_shortfalls,
 )
 from trialops.safety.e2b.values import Value, read_values
+from trialops.safety.e2b.writer import write_batch
 
 SETTINGS = ReportSettings("123456789", FDA_IND_CDER)
 
@@ -201,6 +203,16 @@ def test_a_report_that_is_not_expedited_needs_no_deadline() -> None:
     case = ind_case()
     case = replace(case, report=replace(case.report, expedited=False, local_criteria="non-expedited"))
     assert ind_shortfalls(case) == ()
+
+
+def test_a_message_that_does_not_say_what_the_case_says_does_not_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forgetful(*arguments: Any, **keywords: Any) -> bytes:
+        return write_batch(*arguments, **keywords).replace(b'code="5" codeSystem', b'code="1" codeSystem')
+
+    monkeypatch.setattr("trialops.safety.e2b.reports.write_batch", forgetful)
+    with pytest.raises(TrialOpsError, match="does not say") as error:
+        ind_report(ind_case(), SETTINGS, STAMP)
+    assert "E.i.7" in error.value.where
 
 
 def test_cber_has_its_own_receiver() -> None:

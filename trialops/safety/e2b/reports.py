@@ -16,6 +16,9 @@ from typing import Any
 from trialops.errors import TrialOpsError
 from trialops.safety.case import Case, Null
 from trialops.safety.case_fields import date_text
+from trialops.safety.e2b.mapping import values_of
+from trialops.safety.e2b.reader import parse
+from trialops.safety.e2b.values import read_values
 from trialops.safety.e2b.writer import BatchHeader, MessageHeader, write_batch
 
 FDA_IND_CDER, FDA_IND_CBER, EV_CTM = "fda_ind_cder", "fda_ind_cber", "ev_ctm"
@@ -100,6 +103,8 @@ def destination(name: str) -> Destination:
 
 def ind_report(case: Case, settings: ReportSettings, stamp: str) -> WrittenReport:
     """An IND safety report (21 CFR 312.32) for FDA, in E2B(R3) with the regional elements.
+
+    The message is read back and compared with the case element by element.
 
     Args:
         case: The case; unblinded where its assessment says so.
@@ -235,7 +240,22 @@ def _written(
         created=stamp,
         processing_mode=receiver.processing_mode,
     )
-    return WrittenReport(write_batch(batch, [(message, case)], fda=receiver.fda), batch, message, case, tuple(numbers))
+    document = write_batch(batch, [(message, case)], fda=receiver.fda)
+    _read_back(document, case, fda=receiver.fda)
+    return WrittenReport(document, batch, message, case, tuple(numbers))
+
+
+def _read_back(document: bytes, case: Case, *, fda: bool) -> None:
+    """Refuse a message that does not say what its case says, before anybody sends it."""
+    said = read_values(parse(document)).found
+    wanted = values_of(case, fda=fda).found
+    different = sorted(number for number, places in wanted.items() if said.get(number) != places)
+    if different:
+        raise TrialOpsError(
+            "the message does not say what the case says",
+            where=", ".join(different),
+            fix="do not send it; report this as a defect of the writer with the element numbers",
+        )
 
 
 @cache
