@@ -61,7 +61,7 @@ def grade_adverse_events(
         raw: Sealed delivery.
         graded: Graded events, results, findings, queries, shifts and liver tests, sealed.
         review: Counts for the safety physician.
-        ctcae_version: "4.03" or "5.0"; that of the grading policy by default.
+        ctcae_version: "4.03" or "5.0"; that of the study file, else of the grading policy, by default.
         study: Study file; the demonstration trial's by default.
         cut: Last day that counts, ISO 8601, or a time of it; everything delivered by default.
 
@@ -70,7 +70,7 @@ def grade_adverse_events(
     """
     from trialops.safety.grading import basis, cut_day, grade_trial, keep_queries
     from trialops.safety.grading_page import counts, grading_page
-    from trialops.safety.grading_policy import grading_policy
+    from trialops.safety.grading_policy import grading_policy_of
     from trialops.safety.grading_record import keep
     from trialops.safety.safety_policy import safety_policy
     from trialops.stores import step
@@ -78,7 +78,8 @@ def grade_adverse_events(
     from trialops.trial.tables import cut_at, trial_tables
 
     with step("grade-adverse-events", ctcae_version=ctcae_version, study=study, cut=cut) as run:
-        policy, safety = grading_policy(), safety_policy(study_file(study))
+        stated = study_file(study)
+        policy, safety = grading_policy_of(stated), safety_policy(stated)
         trial = trial_tables(run, raw, reason="Grading of results and adverse events")
         trial = cut_at(trial, cut_day(cut, safety.time_zone)) if cut else trial
         done = grade_trial(trial, policy, safety, version=ctcae_version, progress=run.progress)

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from trialops.safety.criteria import Condition, Criterion, criteria
+from trialops.safety.criteria_units import amount_column, unit_plan
 
 if TYPE_CHECKING:
     import polars as pl
@@ -122,7 +123,7 @@ def _graded(rows: pl.DataFrame, criterion: Criterion, digits: int, alone: bool) 
     rules = criterion.alone if alone else criterion.grades
     used = [condition for conditions in rules.values() for condition in conditions]
     pairs = rows.select("UNIT", "BASE_UNIT").unique(maintain_order=True)
-    plan = _plan(criterion, used, pairs.rows())
+    plan = unit_plan(criterion, used, pairs.rows())
     frame = rows.join(plan, on=["UNIT", "BASE_UNIT"], how="left", maintain_order="left")
 
     def target(column: str, prefix: str = "_") -> pl.Expr:
@@ -195,7 +196,7 @@ def _holds(condition: Condition, digits: int) -> pl.Expr:
 
     value, base, lln, uln = (pl.col(name) for name in ("VALUE", "BASE", "LLN", "ULN"))
     left = value
-    extra: pl.Expr | float = pl.col(f"_a{'_'.join(map(str, condition.amounts))}") if condition.amounts else 0.0
+    extra: pl.Expr | float = pl.col(amount_column(condition)) if condition.amounts else 0.0
     if condition.of == "value":
         limit = pl.lit(extra) if isinstance(extra, float) else extra
     elif condition.of in ("ULN", "LLN", "baseline"):
@@ -260,54 +261,3 @@ def _note(criterion: Criterion, used: list[Condition], alone: bool, outward: str
         missing = pl.col("BASE").is_null() & ~pl.col("AT_BASELINE") & ~pl.col("BASE_HIGH").eq_missing(False)
         parts.append(pl.when(missing & (pl.col("GRADE") == 0)).then(pl.lit(IN_RANGE)))
     return pl.when(given).then(pl.concat_str(parts, separator="; ", ignore_nulls=True)).otherwise(pl.lit(""))
-
-
-def _plan(criterion: Criterion, used: list[Condition], pairs: list[tuple[str, str]]) -> pl.DataFrame:
-    """How results and baselines of each distinct pair of units become numbers in the unit of the limits."""
-    import polars as pl
-
-    names = {f"_a{'_'.join(map(str, c.amounts))}": c.amounts for c in used if c.amounts}
-    rows = []
-    for unit, base_unit in pairs:
-        chosen, factor, offset, why = _target(criterion, unit)
-        target = criterion.units[chosen] if criterion.units and not why else unit
-        base = _between(base_unit, target, criterion)
-        amounts = {name: values[chosen] if not why else None for name, values in names.items()}
-        rows.append(
-            {"UNIT": unit, "BASE_UNIT": base_unit, "_factor": factor, "_offset": offset, "_unit": target, "_why": why}
-            | {"_base_factor": base[0] if base else None, "_base_offset": base[1] if base else None}
-            | amounts
-        )
-    numbers = ("_factor", "_offset", "_base_factor", "_base_offset", *names)
-    schema = {"UNIT": pl.String, "BASE_UNIT": pl.String, "_unit": pl.String, "_why": pl.String}
-    return pl.DataFrame(rows, schema=schema | dict.fromkeys(numbers, pl.Float64))
-
-
-def _target(criterion: Criterion, unit: str) -> tuple[int, float, float, str]:
-    """Which of the criterion's units a result is compared in, the line that leads there, or why there is none."""
-    from trialops.standards.units import solve, ucum_code
-
-    if not criterion.units:
-        return 0, 1.0, 0.0, ""
-    test = criterion.tests[0]
-    code = ucum_code(unit, test)
-    if criterion.unitless and code in ("", "1", "[pH]"):
-        return 0, 1.0, 0.0, ""
-    if code in criterion.units:
-        return criterion.units.index(code), 1.0, 0.0, ""
-    solved = [solve(unit, target, test) for target in criterion.units]
-    kind = next((i for i, s in enumerate(solved) if not s.reason and s.rule in ("identity", "dimension")), None)
-    chosen = kind if kind is not None else next((i for i, s in enumerate(solved) if not s.reason), None)
-    if chosen is None or solved[chosen].rule == "curve":
-        return 0, 1.0, 0.0, "no unit" if not unit else f"the unit cannot be compared with {criterion.units[0]}"
-    return chosen, solved[chosen].factor, solved[chosen].offset, ""
-
-
-def _between(unit: str, target: str, criterion: Criterion) -> tuple[float, float] | None:
-    """Factor and offset from the baseline's unit; None where the two cannot be compared."""
-    from trialops.standards.units import solve
-
-    if unit == target or criterion.unitless:
-        return 1.0, 0.0
-    found = solve(unit, target, criterion.tests[0])
-    return None if found.reason or found.rule == "curve" else (found.factor, found.offset)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trialops.errors import TrialOpsError
 from trialops.safety.criteria import VERSIONS
+
+if TYPE_CHECKING:
+    from trialops.trial.study_file import StudyFile
 
 
 @dataclass(frozen=True)
@@ -85,3 +88,20 @@ def grading_policy(path: str = "") -> GradingPolicy:
 
     file = Path(path) if path else Path(__file__).with_name("grading.yaml")
     return GradingPolicy.from_dict(yaml.safe_load(file.read_text("utf-8")))
+
+
+def grading_policy_of(study: StudyFile) -> GradingPolicy:
+    """The policy of a study: the file its ``safety.grading_policy`` names, with its ``safety.ctcae_version``.
+
+    Raises:
+        TrialOpsError: The file is not there, or states something that is not allowed.
+    """
+    path = str(study.safety.get("grading_policy") or "")
+    file = study.beside(path) if path else None
+    if file is not None and not file.is_file():
+        raise TrialOpsError("The grading policy that the study file names is not there", where=file.name)
+    policy = grading_policy(str(file) if file else "")
+    version = str(study.safety.get("ctcae_version") or policy.ctcae)
+    if version not in VERSIONS:
+        raise TrialOpsError(f"safety.ctcae_version is {version!r}", where=study.where, fix=f"Use {VERSIONS}.")
+    return replace(policy, ctcae=version)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+import yaml
 
+import trialops.safety.grading_policy
 from tests.support.graded_trial import alt, lab, trial
 from trialops.errors import TrialOpsError
 from trialops.safety.ecg import DELIVERED, DISAGREE, FROM_RATE, FROM_RR, e14_categories, fridericia, qtc_results
 from trialops.safety.graded import graded_results
-from trialops.safety.grading_policy import GradingPolicy, grading_policy
+from trialops.safety.grading_policy import GradingPolicy, grading_policy, grading_policy_of
 from trialops.safety.results import BEFORE, CORRECTED, FOLLOW_UP, ON, UNCORRECTED, UNDATED, results
+from trialops.trial.study_file import SHIPPED, study_file
 
 POLICY = grading_policy()
 
@@ -243,13 +247,23 @@ def test_a_trial_without_findings_has_none() -> None:
     [("", "ctcae", "7"), ("detection", "query_grade", "x"), ("detection", "query_from_grade", 9)],
 )
 def test_a_policy_that_says_something_else_is_refused(section: str, key: str, value: Any) -> None:
-    from pathlib import Path
-
-    import yaml
-
-    import trialops.safety.grading_policy as module
-
-    content = yaml.safe_load(Path(module.__file__).with_name("grading.yaml").read_text("utf-8"))
+    file = Path(trialops.safety.grading_policy.__file__).with_name("grading.yaml")
+    content = yaml.safe_load(file.read_text("utf-8"))
     (content[section] if section else content)[key] = value
     with pytest.raises(TrialOpsError):
         GradingPolicy.from_dict(content)
+
+
+def test_a_study_may_have_a_policy_of_its_own(tmp_path: Path) -> None:
+    shipped = Path(trialops.safety.grading_policy.__file__).with_name("grading.yaml").read_text("utf-8")
+    (tmp_path / "own.yaml").write_text(shipped.replace("query_from_grade: 3", "query_from_grade: 2"))
+    study = yaml.safe_load(SHIPPED.read_text("utf-8"))
+    study["safety"] |= {"grading_policy": "own.yaml", "ctcae_version": "4.03"}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    own = grading_policy_of(study_file(str(tmp_path / "study.yaml")))
+    assert (own.query_from_grade, own.ctcae) == (2, "4.03") and own.digest != POLICY.digest
+    assert grading_policy_of(study_file()) == POLICY
+    for wrong in ({"ctcae_version": "7"}, {"grading_policy": "absent.yaml"}):
+        (tmp_path / "study.yaml").write_text(yaml.safe_dump(study | {"safety": study["safety"] | wrong}))
+        with pytest.raises(TrialOpsError):
+            grading_policy_of(study_file(str(tmp_path / "study.yaml")))
