@@ -332,9 +332,11 @@ class CaseRegister:
         )
 
     def released(self) -> list[Action]:
-        """Releases that stand: not taken back, of the newest version released to an authority, and not yet sent."""
+        """Releases that stand: newest to each authority, not taken back, not sent, the case not nullified since."""
         waiting: list[Action] = []
-        for actions in self.actions().values():
+        versions = self.versions()
+        for case, actions in self.actions().items():
+            last = versions[case][-1]
             by_authority: dict[str, Action] = {}
             for action in actions:
                 if action.action == RELEASED:
@@ -345,7 +347,8 @@ class CaseRegister:
                     open_ = by_authority.get(action.authority)
                     if open_ is not None and action.version >= open_.version:
                         by_authority.pop(action.authority)
-            waiting += by_authority.values()
+            gone = last.kind == NULLIFICATION
+            waiting += [a for a in by_authority.values() if not gone or a.version == last.version]
         return sorted(waiting, key=lambda a: (a.case, a.authority))
 
 

@@ -90,8 +90,9 @@ class SponsorAssessment:
 def history(versions: Sequence[Version], actions: Sequence[Action], authority: str) -> tuple[list[Known], list[Sent]]:
     """What the clocks of a case run on.
 
-    A recorded awareness replaces the one of its version; a decision of a safety physician takes the place of a
-    version's ruling from the moment it was made.
+    A recorded awareness replaces the one of its version. A decision of a safety physician takes the place of a
+    version's ruling from the moment it was made; one that nothing is to be expedited stands for later versions too, for
+    it was made on what the subject had, which further information does not change.
 
     Args:
         versions: Of one case.
@@ -99,19 +100,17 @@ def history(versions: Sequence[Version], actions: Sequence[Action], authority: s
         authority: FDA or EU.
     """
     aware = {a.version: a.moment for a in actions if a.action == AWARE}
-    known = [
-        Known(
-            moment(aware.get(v.version, v.aware)),
-            str(v.rulings[authority]["kind"]),
-            v.version,
-            str(v.rulings[authority]["reason"]),
-        )
-        for v in versions
-        if authority in v.rulings
-    ]
-    for action in actions:
-        if action.action == DECIDED and action.authority == authority:
-            known.append(Known(moment(action.moment), str(action.detail["kind"]), action.version, action.reason))
+    decided = [a for a in actions if a.action == DECIDED and a.authority == authority]
+    settled = min((a for a in decided if not a.detail["kind"]), key=lambda a: a.moment, default=None)
+    known = [Known(moment(a.moment), str(a.detail["kind"]), a.version, a.reason) for a in decided]
+    for version in versions:
+        if authority not in version.rulings:
+            continue
+        ruling, at = version.rulings[authority], aware.get(version.version, version.aware)
+        kind, reason = str(ruling["kind"]), str(ruling["reason"])
+        if settled is not None and version.version > settled.version:
+            kind, reason = "", settled.reason
+        known.append(Known(moment(at), kind, version.version, reason))
     sent = [
         Sent(moment(a.moment), a.version, bool(a.detail.get("complete", True)))
         for a in actions

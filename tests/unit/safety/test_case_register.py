@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -258,17 +257,21 @@ def test_a_subject_on_placebo_is_decided_and_the_reason_is_sealed(run: Step) -> 
     _, _, prepared, done = release(run, case)
     assert {a: d.action for a, d in done.items()} == {"FDA": "decided", "EU": "decided"}
     assert prepared.rulings["FDA"].reason == "the subject had placebo"
-    found = assess(run, made, settings_later(run))
+    # Decisions are made at the present time, so the runs that follow them lie after it.
+    found = assess(run, made, "2100-01-01T00:00:00Z")
     assert {s[3] for s in states(found)} == {"void"}
     assert "placebo" not in json.dumps([c.void for cs in found.clocks.values() for c in cs])
+    further = assess(run, trial([{"subject": PLACEBO, **FATAL, "AESHOSP": "Y"}]), "2100-01-02T00:00:00Z")
+    assert further.added["follow-up"] == 1 and {s[3] for s in states(further)} == {"void"}, "it had placebo still"
 
 
-def settings_later(run: Step) -> str:
-    """A time after everything this test has done: decisions are made now."""
-    from trialops.stores.database import utc_now
-
-    assert run
-    return str(datetime.fromisoformat(utc_now()).replace(year=2100).isoformat())
+def test_a_case_nullified_after_its_release_is_not_handed_over(run: Step) -> None:
+    assess(run, trial([{"subject": VERUM, **FATAL}]))
+    case, _ = only(run)
+    register, signatures, _, _ = release(run, case)
+    assert len(register.released()) == 2
+    assess(run, trial([{"subject": PLACEBO}]), "2100-01-01T00:00:00Z")
+    assert register.released() == [] == released_cases(run, register, signatures, purpose=WHY)
 
 
 def test_an_altered_release_is_not_handed_over(run: Step) -> None:
