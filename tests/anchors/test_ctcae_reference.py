@@ -171,7 +171,7 @@ def program(entry: Row) -> Callable[[Row], int | None]:
 
 def around(limits: set[float]) -> list[float]:
     """At, just under and just over each limit at the digits of the comparison, and within what they round away."""
-    steps = (0, 1e-7, -1e-7, 2e-4, -2e-4, 1e-3, -1e-3, 0.01, -0.01, 0.07, -0.07, 0.2, -0.2)
+    steps = (0, 1e-7, -1e-7, 1.2e-4, -1.2e-4, 1e-3, -1e-3, 0.01, -0.01, 0.07, -0.07, 0.2, -0.2)
     return sorted({limit * (1 + step) for limit in limits for step in steps})
 
 

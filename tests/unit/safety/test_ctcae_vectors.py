@@ -149,7 +149,7 @@ def expected(value: float, side: str, limits: dict[float, float]) -> int:
 def check(entry: tuple[Any, ...], version: str, alone: bool) -> int:
     term, _, test, unit, side, normal, limits = entry
     values = sorted(
-        {round(limit * (1 + step), 12) for limit in limits.values() for step in (0, 3e-4, -3e-4, 0.05, -0.05)}
+        {round(limit * (1 + step), 12) for limit in limits.values() for step in (0, 1.2e-4, -1.2e-4, 0.05, -0.05)}
     )
     frame = pl.DataFrame({"TEST": test, "VALUE": values, "UNIT": unit, "SPECIMEN": "blood", "AT_BASELINE": True})
     frame = frame.with_columns(
@@ -205,7 +205,7 @@ def test_v5_grades_an_abnormal_baseline_by_its_multiples(test: str) -> None:
     # The lower end of grade 1 belongs to it ("1.5 - 3.0 x baseline"), but for bilirubin ("> 1.0 - 1.5").
     first = 1 if test == "BILI" else 1 + FROM
     limits = {first: base * multiples[0]} | {g: base * multiples[g - 1] for g in (2, 3, 4)}
-    values = [limit * (1 + step) for limit in limits.values() for step in (0, 3e-4, -3e-4)]
+    values = [limit * (1 + step) for limit in limits.values() for step in (0, 1.2e-4, -1.2e-4)]
     frame = pl.DataFrame(
         {
             "TEST": test,
@@ -239,8 +239,9 @@ def test_v5_grades_an_abnormal_baseline_by_its_multiples(test: str) -> None:
         ("4.03", "HGB", "g/L", 165, 160, 165, 0),
         ("4.03", "HGB", "g/L", 165, 160, 185.1, 2),
         ("4.03", "HGB", "g/dL", 16.5, 16, 18.5, 1),
-        ("4.03", "HGB", "g/dL", 16.5, 16, 18.51, 2),
-        ("4.03", "HGB", "g/dL", 16.5, 16, 20.51, 3),
+        ("4.03", "HGB", "g/dL", 16.5, 16, 18.501, 2),
+        ("4.03", "HGB", "g/dL", 16.5, 16, 20.501, 3),
+        ("4.03", "HGB", "g/dL", 16.5, 16, 20.5, 2),
         ("4.03", "HGB", "g/dL", 15, 16, 18.01, 2),
     ],
 )
