@@ -284,6 +284,26 @@ def test_source_values_and_study_treatment() -> None:
     assert members(tables, document) == [(1, "07-01", "07-02")]
 
 
+def test_texts_are_quoted() -> None:
+    """A source value and a text filter with quotes are looked for as they are."""
+    nasty = "O'Brien'); DROP TABLE person; --"
+    tables = small_cdm(conditions=[(1, 0, "06-01", None), (1, 0, "07-01", None)])
+    tables["condition_occurrence"] = tables["condition_occurrence"].with_columns(
+        condition_source_value=pl.Series([nasty, "other"]), stop_reason=pl.Series(["it's over", "100% done"])
+    )
+    document = expression(CONDITION, EndStrategy=START_TO_NEXT)
+    document["ConceptSets"] = [concept_set(1, sourceValues=[nasty])]
+    assert members(tables, document) == [(1, "06-01", "06-02")]
+    for op, text, days in (
+        ("contains", "'s", ["06-01"]),
+        ("endsWith", "% done", ["07-01"]),
+        ("!startsWith", "1", ["06-01"]),
+        ("contains", "_", []),
+    ):
+        stopped = {"ConditionOccurrence": {"StopReason": {"Op": op, "Text": text}}}
+        assert [a for _, a, _ in members(tables, expression(stopped, EndStrategy=START_TO_NEXT))] == days
+
+
 # -- ends -----------------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from trialops.standards import cdm
 from trialops.trial.cohorts.concept_sets import TableOf, resolve
 from trialops.trial.cohorts.domains import DOMAINS
 from trialops.trial.cohorts.expression import Expression
-from trialops.trial.cohorts.sql_cohort import COHORT, MARKED, compile_expression
+from trialops.trial.cohorts.sql_cohort import COHORT, MARKED, ORDER, compile_expression
 from trialops.trial.cohorts.sql_criteria import STUDY_TREATMENT
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ class Evaluated:
 
     Attributes:
         members: person_id, start_date, end_date; by person and start. A person may be in it more than once.
-        marked: person_id, event_key, start_date, mask of every index event; bit i of mask: rule i holds.
+        marked: person_id, event_key, start_date, mask of every index event, by person, day and row; bit i of mask says that
+            rule i holds.
         rules: Number of inclusion rules.
         narrow: Concept sets of which descendants or mapped concepts could not be looked up.
     """
@@ -80,10 +81,11 @@ class CdmTables:
             for name, query in compiled.steps:
                 self.connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {query}")
             members = self._frame(f"SELECT * FROM {COHORT} ORDER BY person_id, start_date, end_date")
-            marked = self._frame(f"SELECT person_id, event_key, start_date, mask FROM {MARKED} ORDER BY event_key")
+            marked = self._frame(f"SELECT person_id, start_date, mask FROM {MARKED} ORDER BY {ORDER}")
         finally:
             for name, _ in compiled.steps:
                 self.connection.execute(f"DROP TABLE IF EXISTS {name}")
+        marked = marked.with_row_index("event_key").select("person_id", "event_key", "start_date", "mask")
         return Evaluated(members, marked, len(expression.rules), found.narrow)
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from trialops.stores.context import Artifact, Step
+    from trialops.stores.refs import Snapshot
 
 TREATMENT_SOURCES = ("EX", "MedicationAdministration")
 """Kinds of source rows that are exposures to the trial's own treatment."""
@@ -31,6 +32,7 @@ class Load:
         study_days: Whether dates are study days.
         digest: SHA-256 of the load's content.
         names: Concept names by id.
+        snapshot: The versions of its tables.
         eras_withheld: Whether drug eras were left out to keep the blinding.
     """
 
@@ -38,6 +40,7 @@ class Load:
     study_days: bool
     digest: str
     names: Mapping[int, str]
+    snapshot: Snapshot
     eras_withheld: bool = False
 
     @property
@@ -78,7 +81,7 @@ def read_load(run: Step, artifact: Artifact | None = None, *, blinded: bool) -> 
     concepts = tables["concept"].select("concept_id", "concept_name")
     withheld = any(frames[name].height > tables[name].height for name in ERAS)
     named = dict(concepts.iter_rows())
-    return Load(tables, bool(kept.evidence["study_days"]), kept.snapshot.digest, named, withheld)
+    return Load(tables, bool(kept.evidence["study_days"]), kept.snapshot.digest, named, kept.snapshot, withheld)
 
 
 def _marked(tables: Mapping[str, pl.DataFrame], origin: pl.DataFrame, *, blinded: bool) -> dict[str, pl.DataFrame]:

@@ -154,7 +154,7 @@ def manage(
         "sealed": json.loads(Path(changes.path).read_bytes()),
     }
     run.lake.mark_validated(DATASET, snapshot, evidence, run_id=run.run_id)
-    run.write_reference(cdm, _load_snapshot(run))
+    run.write_reference(cdm, load.snapshot)
     names = {one.name for one in chosen}
     gone = sorted(set(before.manifest.evidence["cohorts"]) - names) if before else []
     return Managed(tuple(made), shared, load, source, tuple(gone))
@@ -181,12 +181,6 @@ def _note(one: Cohort) -> dict[str, Any]:
         "since": one.difference.words,
         "changes": [list(line) for line in one.difference.reasons],
     }
-
-
-def _load_snapshot(run: Step) -> Any:
-    from trialops.regulatory.research_database import newest_load
-
-    return newest_load(run).snapshot
 
 
 def _evaluate(run: Step, tables: CdmTables, chosen: Sequence[Definition]) -> dict[str, Evaluated]:

@@ -49,6 +49,11 @@ def compile_expression(
     return Compiled(tuple(made.steps))
 
 
+TIES = "e_id, k, op_start"
+"""What decides between events of a person on one day: the row's key, the criterion, the observation period."""
+ORDER = f"person_id, start_date, {TIES}"
+
+
 def _order(limit: str) -> str:
     return "DESC" if limit == "Last" else "ASC"
 
@@ -68,13 +73,10 @@ def _primary(expression: Expression, made: Criteria) -> str:
         f"AND e.e_start + ({expression.post_days}) <= o.observation_period_end_date"
     )
     if expression.primary_limit != "All":
-        order = f"e.e_start {_order(expression.primary_limit)}, e.e_id, e.k, op_start"
+        order = f"start_date {_order(expression.primary_limit)}, {TIES}"
         found += f" QUALIFY row_number() OVER (PARTITION BY e.person_id ORDER BY {order}) = 1"
-    return made.step(
-        "primary",
-        "SELECT row_number() OVER (ORDER BY person_id, start_date, e_id, k, op_start) AS event_key, "
-        f"person_id, start_date, end_date, visit_id, op_start, op_end FROM ({found})",
-    )
+    # The key tells events apart within a run; it says nothing about their order, for which all would have to be sorted.
+    return made.step("primary", f"SELECT row_number() OVER () AS event_key, * FROM ({found})")
 
 
 def _qualified(expression: Expression, made: Criteria, primary: str) -> None:
@@ -88,7 +90,7 @@ def _qualified(expression: Expression, made: Criteria, primary: str) -> None:
 def _limited(limit: str) -> str:
     if limit == "All":
         return ""
-    order = f"start_date {_order(limit)}, event_key"
+    order = f"start_date {_order(limit)}, {TIES}"
     return f" QUALIFY row_number() OVER (PARTITION BY person_id ORDER BY {order}) = 1"
 
 

@@ -180,10 +180,14 @@ class Criteria:
     def _counts(self, one: Correlated, events: str) -> str:
         """event_key, n of a correlated criterion; an event without any is not among them."""
         within = " AND ".join(["a.person_id = p.person_id", *_windows(one)])
-        found = f"FROM {events} p JOIN ({self.events(one.criterion)}) a ON {within}"
+        query = self.events(one.criterion)
+        found = f"FROM {events} p JOIN ({query}) a ON {within}"
         wanted = one.occurrence
         if wanted.distinct:
             return f"SELECT p.event_key, count(DISTINCT {COUNTED[wanted.column]}) AS n {found} GROUP BY p.event_key"
+        if (wanted.type, wanted.count) in ((2, 1), (0, 0), (1, 0)):
+            # Whether there is any is all that is asked: a semi-join, without a row for each.
+            return f"SELECT p.event_key, 1 AS n FROM {events} p SEMI JOIN ({query}) a ON {within}"
         return f"SELECT p.event_key, count(*) AS n {found} GROUP BY p.event_key"
 
 
