@@ -16,7 +16,8 @@ a Parquet file, sorted by report as reporting systems deliver them.
 * `unsorted` (with --unsorted): the closed forms with the rows in random order, which have to be spilled first.
 
 Every run is a process of its own, the ways in turn; prints one JSON object: seconds and peak memory (of the process,
-libraries included), the ratio to the group-by, and the seconds per report relative to the smallest size.
+libraries included), CPU seconds of the whole process for a busy machine, the ratio to the group-by, and the seconds per
+report relative to the smallest size.
 """
 
 from __future__ import annotations
@@ -146,6 +147,7 @@ def compare(reports: int, repeats: int, folder: Path, unsorted: bool) -> dict[st
         for way, path in files.items():
             runs[way].append(measure(way, path))
             print(f"{reports} reports, {way}: {runs[way][-1]}", file=sys.stderr, flush=True)
+    busy = {way: statistics.median(r["cpu"] for r in found) for way, found in runs.items()}
     median = {way: statistics.median(r["seconds"] for r in found) for way, found in runs.items()}
     return {
         "reports": reports,
@@ -153,6 +155,8 @@ def compare(reports: int, repeats: int, folder: Path, unsorted: bool) -> dict[st
         "file_mib": round(files["group_by"].stat().st_size / 2**20),
         "pairs": runs["group_by"][0]["pairs"],
         "seconds": {way: [round(r["seconds"], 3) for r in found] for way, found in runs.items()},
+        "cpu_seconds": {way: [r["cpu"] for r in found] for way, found in runs.items()},
+        "cpu_ratio_to_group_by": {way: round(seconds / busy["group_by"], 2) for way, seconds in busy.items()},
         "peak_mib": {way: max(r["peak_mib"] for r in found) for way, found in runs.items()},
         "ratio_to_group_by": {way: round(seconds / median["group_by"], 2) for way, seconds in median.items()},
         "microseconds_per_report": {way: seconds / reports * 1e6 for way, seconds in median.items()},
@@ -171,7 +175,9 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.one:
         result = run("closed_forms" if arguments.one == "unsorted" else arguments.one, arguments.file)
-        result["peak_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        result["cpu"] = round(used.ru_utime + used.ru_stime, 3)
+        result["peak_mib"] = round(used.ru_maxrss / 1024)
         print(json.dumps(result))
         return 0
     results = []

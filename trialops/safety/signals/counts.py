@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from trialops.safety.signals.tally import apart, together
-
 if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
@@ -168,10 +166,7 @@ def expected(counts: Counts, product: NDArray[np.int64], event: NDArray[np.int64
 def counts_of(coder: Coder, account: Accounts) -> Counts:
     """Counts by name instead of by order of appearance."""
     names, places = zip(*(_in_order(v.names) for v in (coder.products, coder.events, coder.layers)), strict=True)
-    keys, a = account.pairs.totals()
-    product, event = apart(keys)
-    product, event = places[0][product], places[1][event]
-    order = np.argsort(together(product, event))  # the keys are all different
+    product, event, a = account.pairs.ordered(places[0], places[1])
     strata, in_strata = account.strata.totals()
     by_stratum = np.zeros(len(names[2]), np.int64)
     by_stratum[places[2][strata]] = in_strata
@@ -179,9 +174,9 @@ def counts_of(coder: Coder, account: Accounts) -> Counts:
         products=names[0],
         events=names[1],
         strata=names[2],
-        product=product[order],
-        event=event[order],
-        a=a[order],
+        product=product,
+        event=event,
+        a=a,
         by_product=_margin(account.products, places[0], places[2]),
         by_event=_margin(account.events, places[1], places[2]),
         by_stratum=by_stratum,
@@ -203,8 +198,4 @@ def _in_order(names: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
 
 
 def _margin(tally: Tally, names: NDArray[np.int64], strata: NDArray[np.int64]) -> Margin:
-    keys, count = tally.totals()
-    code, stratum = apart(keys)
-    code, stratum = names[code], strata[stratum]
-    order = np.lexsort((stratum, code))
-    return Margin(code[order], stratum[order], count[order])
+    return Margin(*tally.ordered(names, strata))

@@ -17,6 +17,7 @@ n and E, and fewer pairs with few reports reach EB05 >= 2. Large counts hardly d
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 
 _TOLERANCE = 1e-12
 _STEPS = 200
-_CHUNK = 250_000
+_CHUNK = 100_000
+_WORKERS = 2
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ def posterior(theta: Sequence[float], n: ArrayLike, expected: ArrayLike, *, trun
     alpha1, beta1, alpha2, beta2, _ = theta
     n, e = np.asarray(n, np.float64), np.asarray(expected, np.float64)
     out = Posterior(*(np.empty(n.size) for _ in range(4)))
-    for start in range(0, n.size, _CHUNK):
+
+    def fill(start: int) -> None:
         here = slice(start, start + _CHUNK)
         out.q[here] = q = share(theta, n[here], e[here], truncated=truncated)
         first = digamma(alpha1 + n[here]) - np.log(beta1 + e[here])
@@ -91,6 +94,9 @@ def posterior(theta: Sequence[float], n: ArrayLike, expected: ArrayLike, *, trun
         out.ebgm[here] = np.exp(q * first + (1 - q) * second)
         out.eb05[here] = quantile(0.05, theta, q, n[here], e[here])
         out.eb95[here] = quantile(0.95, theta, q, n[here], e[here])
+
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        list(pool.map(fill, range(0, n.size, _CHUNK)))
     return out
 
 

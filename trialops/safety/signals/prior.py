@@ -95,16 +95,15 @@ def negative_log_likelihood(theta: Any, points: Points) -> tuple[float, Floats]:
     weight2 = 1 - weight1
     total = np.logaddexp(np.log(p) + first, np.log1p(-p) + second)
     w = points.weight
-    gradient = np.array(
-        [
-            w @ (weight1 * by_alpha1) * alpha1,
-            w @ (weight1 * by_beta1) * beta1,
-            w @ (weight2 * by_alpha2) * alpha2,
-            w @ (weight2 * by_beta2) * beta2,
-            w @ (weight1 - p),
-        ]
+    parts = (
+        weight1 * by_alpha1 * alpha1,
+        weight1 * by_beta1 * beta1,
+        weight2 * by_alpha2 * alpha2,
+        weight2 * by_beta2 * beta2,
+        weight1 - p,
     )
-    return -float(w @ total), -gradient
+    # Summed by numpy and not by BLAS, whose threads would decide the last bits.
+    return -float(np.sum(w * total)), -np.array([np.sum(w * part) for part in parts])
 
 
 def _truncated(alpha: float, beta: float, points: Points) -> tuple[Floats, Floats, Floats]:
@@ -116,7 +115,7 @@ def _truncated(alpha: float, beta: float, points: Points) -> tuple[Floats, Float
     none = alpha * log_none
     log_some = np.log(-np.expm1(none))
     value = gammaln(alpha + n) - gammaln(alpha) - gammaln(n + 1) + none + n * np.log(e / (beta + e)) - log_some
-    odds = 1 / np.expm1(-none)  # f(0) / (1 - f(0))
+    odds = np.exp(none - log_some)  # f(0) / (1 - f(0))
     by_alpha = digamma(alpha + n) - digamma(alpha) + log_none * (1 + odds)
     by_beta = alpha * e / (beta * (beta + e)) * (1 + odds) - n / (beta + e)
     return value, by_alpha, by_beta

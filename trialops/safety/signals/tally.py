@@ -16,6 +16,7 @@ LOW = (1 << HALF) - 1
 DENSE_CELLS = 120_000_000
 """Largest rectangle of codes kept as one array: 480 MB."""
 _PENDING = 8_000_000
+_BLOCK_CELLS = 4_000_000
 
 
 def run_lengths(keys: NDArray[np.int64]) -> Runs:
@@ -62,7 +63,8 @@ class Tally:
         if self._grid is not None:
             high, low = apart(keys)
             if self._holds(int(high.max()) + 1, int(low.max()) + 1):
-                self._grid[high, low] += counts.astype(np.int32)
+                places = high * self._grid.shape[1] + low
+                self._grid.reshape(-1)[places] += counts.astype(np.int32)
                 return
             self._runs, self._grid = [_nonzero(self._grid)], None
             self._merged = self._runs[0][0].size
@@ -79,6 +81,40 @@ class Tally:
         keys, counts = self._runs[0]
         some = counts != 0
         return (keys, counts) if some.all() else (keys[some], counts[some])
+
+    def ordered(
+        self, high_place: NDArray[np.int64], low_place: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Codes and counts under new codes, in their order.
+
+        Args:
+            high_place: The new code of each first code.
+            low_place: The new code of each second code.
+
+        Returns:
+            New first code, new second code, count; keys that came to nothing are left out.
+        """
+        if self._grid is None or not self._grid.size:
+            keys, counts = self.totals()
+            high, low = apart(keys)
+            high, low = high_place[high], low_place[low]
+            order = np.argsort(together(high, low))  # the keys are all different
+            return high[order], low[order], counts[order]
+        grid = self._grid
+        rows, columns = np.argsort(high_place), np.argsort(low_place)
+        rows, columns = rows[rows < grid.shape[0]], columns[columns < grid.shape[1]]
+        parts = []
+        step = max(1, _BLOCK_CELLS // max(columns.size, 1))
+        for start in range(0, rows.size, step):
+            block = grid[rows[start : start + step]].take(columns, axis=1)
+            line, place = np.divmod(np.flatnonzero(block), columns.size)
+            new_high, new_low = high_place[rows[start + line]], low_place[columns[place]]
+            parts.append((new_high, new_low, block[line, place].astype(np.int64)))
+        return (
+            np.concatenate([part[0] for part in parts]),
+            np.concatenate([part[1] for part in parts]),
+            np.concatenate([part[2] for part in parts]),
+        )
 
     def _holds(self, rows: int, columns: int) -> bool:
         """Make the rectangle large enough, with room to grow; False where it may not become so large."""

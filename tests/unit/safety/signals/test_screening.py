@@ -18,7 +18,7 @@ from trialops.safety.signals.page import screening_page
 from trialops.safety.signals.policy import SHIPPED, SignalPolicy, load_signal_policy
 from trialops.safety.signals.readers import ReportRows
 from trialops.safety.signals.run import asked, screen, screening_report
-from trialops.safety.signals.screening import CRITERIA, measured, since
+from trialops.safety.signals.screening import CRITERIA, Screening, measured, since
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +53,13 @@ def database(reports: int = 30_000, seed: int = 0, *, spread: float = 0.5, plant
 
 
 @pytest.fixture(scope="module")
-def planted(policy: SignalPolicy) -> tuple[pl.DataFrame, pl.DataFrame]:
-    frame = database(planted=8)
-    return frame, measured(count_reports(ReportRows(frame)), policy).pairs
+def whole(policy: SignalPolicy) -> Screening:
+    return measured(count_reports(ReportRows(database(planted=8))), policy)
+
+
+@pytest.fixture(scope="module")
+def planted(whole: Screening) -> pl.DataFrame:
+    return whole.pairs
 
 
 def test_without_association_almost_no_pair_is_a_signal(policy: SignalPolicy) -> None:
@@ -68,8 +72,8 @@ def test_without_association_almost_no_pair_is_a_signal(policy: SignalPolicy) ->
     assert measured(counts, policy).refusal.startswith("The prior's likelihood has no optimum inside the bounds")
 
 
-def test_planted_pairs_are_found_by_every_measure(planted: tuple[pl.DataFrame, pl.DataFrame]) -> None:
-    _, pairs = planted
+def test_planted_pairs_are_found_by_every_measure(planted: pl.DataFrame) -> None:
+    pairs = planted
     wanted = pl.DataFrame(
         {"product": [f"P{20 + 5 * k:03d}" for k in range(8)], "event": [f"E{120 + 5 * k:03d}" for k in range(8)]}
     )
@@ -83,25 +87,24 @@ def test_planted_pairs_are_found_by_every_measure(planted: tuple[pl.DataFrame, p
     assert pairs["ebgm_signal"].sum() - 8 < 0.005 * pairs.height
 
 
-def test_criteria_are_those_of_the_policy(planted: tuple[pl.DataFrame, pl.DataFrame], policy: SignalPolicy) -> None:
-    frame, pairs = planted
-    counts = count_reports(ReportRows(frame))
+def test_criteria_are_those_of_the_policy(whole: Screening, policy: SignalPolicy) -> None:
+    counts, pairs, theta = whole.counts, whole.pairs, whole.theta
     assert pairs["prr_signal"].equals(
         ((pairs["prr"] >= 2) & (pairs["chi_squared"] >= 4) & (pairs["a"] >= 3)).rename("prr_signal")
     )
-    strict = measured(counts, replace(policy, min_eb05=float(pairs["eb05"].max())))
+    strict = measured(counts, replace(policy, min_eb05=float(pairs["eb05"].max())), theta=theta)
     assert strict.signals["ebgm"] == 1
-    above = measured(counts, replace(policy, min_eb05=float(pairs["eb05"].max()), eb05_inclusive=False))
+    above = measured(counts, replace(policy, min_eb05=float(pairs["eb05"].max()), eb05_inclusive=False), theta=theta)
     assert above.signals["ebgm"] == 0
     without_yates = measured(counts, replace(policy, yates=False), ebgm=False)
     assert without_yates.signals["prr"] > pairs["prr_signal"].sum()
     assert without_yates.pairs["ebgm"].null_count() == without_yates.pairs.height
-    consistent = measured(counts, replace(policy, truncated=True))
+    consistent = measured(counts, replace(policy, truncated=True), theta=theta)
     assert (consistent.pairs["eb05"] <= pairs["eb05"] + 1e-9).mean() > 0.99
 
 
-def test_new_signals_are_those_that_were_none_before(planted: tuple[pl.DataFrame, pl.DataFrame]) -> None:
-    _, pairs = planted
+def test_new_signals_are_those_that_were_none_before(planted: pl.DataFrame) -> None:
+    pairs = planted
     first = since(pairs, None)
     assert first["new"].sum() == 0
     assert first["criteria"].min() >= 1
@@ -144,11 +147,8 @@ def test_the_only_product_of_an_event_masks_nothing(policy: SignalPolicy) -> Non
     assert maskers(count_reports(ReportRows(frame)), policy).height == 0
 
 
-def test_the_page_says_what_it_is_and_withholds_small_counts(
-    planted: tuple[pl.DataFrame, pl.DataFrame], policy: SignalPolicy
-) -> None:
-    frame, _ = planted
-    result = measured(count_reports(ReportRows(frame)), policy)
+def test_the_page_says_what_it_is_and_withholds_small_counts(whole: Screening, policy: SignalPolicy) -> None:
+    result = whole
     found = maskers(result.counts, policy)
     html = {public: render(screening_page(result, None, found, public=public)) for public in (True, False)}
     for text in html.values():

@@ -49,7 +49,7 @@ def one_shot(reports: dict[str, pl.DataFrame]) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize("strata", [(), STRATA], ids=["plain", "stratified"])
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_any_batches_and_a_refresh_equal_one_run(
     lake: Lake, policy: SignalPolicy, strata: tuple[str, ...], seed: int
 ) -> None:
@@ -138,13 +138,13 @@ def test_a_batch_counts_what_is_new_and_not_the_history(lake: Lake, policy: Sign
 def test_rows_are_put_together_a_logarithmic_number_of_times(lake: Lake, policy: SignalPolicy) -> None:
     rng = np.random.default_rng(8)
     state = SignalState(lake, "demo")
-    for number in range(24):
+    for number in range(16):
         state.update(content(list(range(40 * number, 40 * number + 40)), rng), policy)
     segments = state._head()[1]["segments"]
     assert len(segments) <= 7
     rewritten = sum(v["rows"] for t in lake.tables() if t.startswith("signals_reports/") for v in lake.versions(t))
     total = sum(s["rows"] for s in segments)
-    assert rewritten < total * (2 + np.log2(24))
+    assert rewritten < total * (2 + np.log2(16))
 
 
 def test_the_same_batch_again_changes_nothing(lake: Lake, policy: SignalPolicy) -> None:
