@@ -28,8 +28,8 @@ class Evaluated:
 
     Attributes:
         members: person_id, start_date, end_date; by person and start. A person may be in it more than once.
-        marked: person_id, event_key, start_date, mask of every index event, by person, day and row; bit i of mask says that
-            rule i holds.
+        marked: person_id, event_key, start_date, mask of every index event, by person, day and row; bit i of mask tells
+            that rule i holds.
         rules: Number of inclusion rules.
         narrow: Concept sets of which descendants or mapped concepts could not be looked up.
     """
