@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from trialops.pages import Facts, Figure, Page, Section, Table, Text, Tone, Verdict, suppressed
@@ -213,8 +213,7 @@ def overview_page(sites: Mapping[str, Any], course: Mapping[str, Any]) -> Page:
             Section("Milestones", [Table(("milestone", "baseline", "reached", "forecast", "slippage (days)"), rows)]),
         ],
         verdict=Verdict("Needs attention" if tone != "good" else "On course", tones[tone], text),
-        intro=f"{sites['study']}, data to {sites['as_of']}; next look by "
-        f"{(date.fromisoformat(sites['as_of']) + timedelta(days=7)).isoformat()}.",
+        intro=f"{sites['study']}, data to {sites['as_of']}.",
     )
 
 

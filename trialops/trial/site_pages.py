@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 MOST_SITES = 15
 """Sites with a section of their own; the others are in the table of flags."""
 MOST_IN_MAP = 60
+FEWEST_POINTS = 4
+"""Sites below which a funnel shows nothing."""
 EVENTS = ("adverse_events", "dated_events")
 """Denominators that count adverse events."""
 MARKS = {"red": "red", "amber": "amber", "green": "–", "not judged": "too small"}
@@ -171,7 +173,7 @@ def _reporting_section(report: SiteReport) -> Section:
         f"{asked['landmark_share']:g} of the site's median number of visits, against the same subjects dealt out over "
         f"the sites anew. p-values are Holm's over the sites; the chance of any false finding of under-reporting is "
         f"{asked['family_wise']:.0%}, and of over-reporting as much again. A site that truly has healthier or sicker "
-        "subjects differs, too."
+        "subjects differs, too, and a site far off moves what is expected of the others."
     )
     return Section("Reporting of adverse events", [Table(columns, rows), Text(note, quiet=True)])
 
@@ -211,7 +213,7 @@ def _funnel_sections(report: SiteReport) -> list[Section]:
             continue
         rows = [r for r in report.scores.filter(report.scores["indicator"] == one.name).iter_rows(named=True)]
         told = [r for r in rows if not _hides(one, r)]
-        if not told:
+        if len(told) < FEWEST_POINTS:
             continue
         largest = max(r["denominator"] for r in rows)
         grid = np.geomspace(max(min(r["denominator"] for r in rows), largest / 500), largest * 1.05, 60)
@@ -228,7 +230,7 @@ def _funnel_sections(report: SiteReport) -> list[Section]:
             centre=scored.mu * one.per,
             limits=limits,
             xlabel=one.denominator.replace("_", " "),
-            ylabel=f"{one.label} ({one.unit})",
+            ylabel=one.unit,
         )
         left_out = len(rows) - len(told)
         more = f" {left_out} site(s) with fewer than {SMALLEST_CELL} events are not drawn." if left_out else ""

@@ -7,10 +7,10 @@ it count, with their events up to it.
 
 The paper draws with replacement from the other sites. Two things are wrong with that once many sites are tested at a
 family-wise error: a thousand draws cannot show the p of 0.003 that seventeen sites need, and the pool is itself a
-sample, so that over-reporting is found too often (9 % of trials without any at a nominal 5 %, see the validation page)
-and under-reporting too rarely. Here the subjects at the landmark, the site's own among them, are dealt out anew: if
-nothing distinguishes the site every deal is equally likely, and the test is exact (Fisher and Pitman). The distribution
-of the sum is computed, not drawn: one pass over the distinct counts builds it for every number of subjects dealt.
+sample, so that at a nominal 5 % over-reporting is found in 9 % of trials that have none (see the validation page). Here
+the subjects at the landmark, the site's own among them, are dealt out anew: if nothing distinguishes the site every
+deal is equally likely, and the test is exact (Fisher and Pitman). The distribution of the sum is computed, not drawn:
+one pass over the distinct counts builds it for every number of subjects dealt.
 
 Where that would be long (sites of many hundreds), the sum of K draws with replacement is used: the K-fold convolution
 of the pool's distribution by a Fourier transform, widened by the sampling error of the pool's mean. At such sizes the
