@@ -27,7 +27,8 @@ import numpy as np
 import polars as pl
 
 from trialops.trial.eligibility import evaluate
-from trialops.trial.eligibility_criteria import Criteria, parse_criteria
+from trialops.trial.eligibility_criteria import parse_criteria
+from trialops.trial.eligibility_rules import Criteria
 from trialops.trial.tables import TrialTables
 
 # Test, unit delivered, unit of the criterion, factor between them, limit in the unit of the criterion, centre of data.

@@ -88,8 +88,8 @@ def eligibility(
 def consort(purpose: str, by_arm: bool, out: Path) -> None:
     """Draw the flow of subjects of the newest enrolment report in full, small counts of reasons among them."""
     from trialops.governance.access import authorise
+    from trialops.trial.consort import consort as drawn
     from trialops.trial.eligibility_record import newest
-    from trialops.trial.enrolment_page import consort as drawn
     from trialops.trial.funnel import recounted
 
     run, study = _step("trial-consort")

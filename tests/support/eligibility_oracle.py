@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import Any
 
-from trialops.trial.eligibility_criteria import (
+from trialops.trial.eligibility_rules import (
     Age,
     Count,
     Criterion,

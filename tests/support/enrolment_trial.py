@@ -7,7 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from trialops.trial.eligibility_criteria import Criteria, parse_criteria
+from trialops.trial.eligibility_criteria import parse_criteria
+from trialops.trial.eligibility_rules import Criteria
 from trialops.trial.tables import TrialTables
 
 Row = Mapping[str, Any]

@@ -10,23 +10,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trialops.trial.eligibility_criteria import Criteria
-from trialops.trial.eligibility_facts import NEVER, WHY, Facts, prepare
+from trialops.trial.eligibility_facts import WHY, Facts, prepare
+from trialops.trial.eligibility_pieces import DAY_BITS, NO_DAY, SEQ_BITS, WHY_BITS
+from trialops.trial.eligibility_rules import Criteria
 from trialops.trial.eligibility_sql import (
     AMBIGUOUS,
-    DAY_BITS,
     NO_ANCHOR,
-    NO_DAY,
     NO_FACT,
     NO_VALUE,
     NOT_COLLECTED,
     NOT_DELIVERED,
     NOT_JUDGED,
-    SEQ_BITS,
-    WHY_BITS,
     Compiled,
     compile_criterion,
 )
+from trialops.trial.eligibility_subjects import NEVER
 
 if TYPE_CHECKING:
     import polars as pl

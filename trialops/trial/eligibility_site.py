@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trialops.trial.eligibility_criteria import Criteria, Criterion, Investigator, leaves
+from trialops.trial.eligibility_rules import Criteria, Criterion, Investigator, leaves
 
 if TYPE_CHECKING:
     import polars as pl

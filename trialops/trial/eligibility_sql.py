@@ -4,9 +4,6 @@ SQL's booleans are Kleene's: AND, OR and NOT with NULL for unknown are his stron
 expression over one column per fact. A fact is a CTE of one row per subject: ``t`` (true, false, null), ``e`` (the row
 that decides, packed) and ``gap`` (why nothing decides). Every value of a criterion is a parameter; names of columns
 are those that :mod:`trialops.trial.eligibility_facts` has checked against the tables.
-
-The packed row, from the highest bit: preference (2), day (21, the last one for "not one day"), --SEQ (20), why (4).
-The smallest of a subject is its evidence.
 """
 
 from __future__ import annotations
@@ -15,7 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from trialops.trial.eligibility_criteria import (
+from trialops.trial.eligibility_facts import BEYOND, LATE, NOT_ASKED, PARTIAL, UNCODED
+from trialops.trial.eligibility_pieces import DAY_BITS, SEQ_BITS, WHY_BITS, interval, pack
+from trialops.trial.eligibility_rules import (
     Age,
     Count,
     Criterion,
@@ -31,16 +30,7 @@ from trialops.trial.eligibility_criteria import (
     Value,
     Window,
 )
-from trialops.trial.eligibility_facts import (
-    ALWAYS,
-    BEYOND,
-    LATE,
-    NEVER,
-    NOT_ASKED,
-    PARTIAL,
-    UNCODED,
-    YEARS,
-)
+from trialops.trial.eligibility_subjects import ALWAYS, NEVER, YEARS
 
 NO_VALUE, NO_ANCHOR, NOT_COLLECTED, NOT_DELIVERED, AMBIGUOUS, NO_FACT, NOT_JUDGED = range(1, 8)
 """Why a fact is open where no row says so."""
@@ -49,8 +39,6 @@ CODED = ("DECOD", "LLT", "LLTCD", "PTCD", "HLT", "HLTCD", "HLGT", "HLGTCD", "BOD
          "CLASCD")  # fmt: skip
 """Ends of the names of coded columns: a row that is not coded yet may be what is looked for."""
 
-DAY_BITS, SEQ_BITS, WHY_BITS = 21, 20, 4
-NO_DAY = (1 << DAY_BITS) - 1
 FOREVER = 10 * ALWAYS
 
 
@@ -149,7 +137,7 @@ class _Builder:
     def leaf(self, leaf: Leaf) -> str:
         """The SELECT of a fact: s, t, e, gap."""
         if isinstance(leaf, Age):
-            return self._of_subject(_interval(self._scaled(leaf), "round(u.age, 9)", "round(u.age, 9)"), "age", "age")
+            return self._of_subject(interval(self._scaled(leaf), "round(u.age, 9)", "round(u.age, 9)"), "age", "age")
         if isinstance(leaf, Subject):
             test = f'u."{leaf.column}" = ANY({self.bind(list(leaf.values))})'
             return self._of_subject(test, leaf.column, leaf.column)
@@ -177,7 +165,7 @@ class _Builder:
         code = self.bind(self.made.criterion.code.upper())
         self.made.facts.append(Fact("IE", "the investigator has not decided", "", "judged"))
         violated = "FALSE" if self.made.criterion.inclusion else "TRUE"
-        packed = f"min({_pack('0', 'day', 'day', 'seq', '0')})"
+        packed = f"min({pack('0', 'day', 'day', 'seq', '0')})"
         return (
             f"SELECT u.s, CASE WHEN x.s IS NOT NULL THEN {violated} WHEN u.randomised THEN NOT {violated} END AS t, "
             f"x.e AS e, CASE WHEN x.s IS NULL AND NOT u.randomised THEN {NOT_JUDGED} ELSE 0 END AS gap FROM subjects u "
@@ -207,7 +195,7 @@ class _Builder:
         )
         prefer = "CASE WHEN m AND o AND c AND sure THEN 0 ELSE 1 END"
         return (
-            f"SELECT s, m, o, c AND sure AS c, lo, hi, seq, {_pack(prefer, 'lo', 'hi', 'seq', why)} AS k FROM ("
+            f"SELECT s, m, o, c AND sure AS c, lo, hi, seq, {pack(prefer, 'lo', 'hi', 'seq', why)} AS k FROM ("
             f"SELECT r.s, ({match}) AS m, ({occurred}) AS o, {certain} AS c, r.sure, r.lo, r.hi, r.seq "
             f'FROM "rows_{rows.domain}" r JOIN subjects u ON u.s = r.s '
             f"WHERE ({match}) IS NOT FALSE AND {possible})"
@@ -252,7 +240,7 @@ class _Builder:
             t = f"CASE WHEN a.yes > 0 THEN TRUE WHEN a.maybe > 0 THEN NULL WHEN {definite} THEN FALSE END"
         else:
             most = f"CASE WHEN {definite} THEN coalesce(a.maybe, 0) ELSE {FOREVER} END"
-            t = _interval(self._bound(leaf.limits), "coalesce(a.yes, 0)", most)
+            t = interval(self._bound(leaf.limits), "coalesce(a.yes, 0)", most)
         return (
             f"SELECT u.s, {t} AS t, CASE WHEN t IS NULL THEN coalesce(a.doubt, a.e) ELSE a.e END AS e, "
             f"{self._gap(rows.window, 'a.maybe', NOT_COLLECTED)} AS gap "
@@ -279,7 +267,7 @@ class _Builder:
         further = [(c, v) for c, v in rows.where if c != f"{rows.domain}TESTCD"]
         conditions = [*(self._equal(c, v) for c, v in further), *(self._like(c, v) for c, v in rows.like)]
         certain, possible = self._dated(rows.window)
-        t = _interval(self._bound(leaf.limits), "r.vlo", "r.vhi", open_low="r.above", open_high="r.below")
+        t = interval(self._bound(leaf.limits), "r.vlo", "r.vhi", open_low="r.above", open_high="r.below")
         match = " AND ".join([possible, *(f"coalesce({c}, FALSE)" for c in conditions)])
         why = (
             f"CASE WHEN why > 0 THEN why WHEN t IS NULL THEN {BEYOND} WHEN NOT sure THEN {LATE} WHEN NOT c THEN "
@@ -290,7 +278,7 @@ class _Builder:
             "all": "CASE WHEN c AND sure AND NOT t THEN 0 WHEN t IS NULL OR NOT t THEN 1 ELSE 2 END",
         }.get(leaf.pick, "0")
         hits = (
-            f"SELECT s, t, c AND sure AS c, lo, hi, clock, seq, {_pack(prefer, 'lo', 'hi', 'seq', why)} AS k FROM ("
+            f"SELECT s, t, c AND sure AS c, lo, hi, clock, seq, {pack(prefer, 'lo', 'hi', 'seq', why)} AS k FROM ("
             f"SELECT r.s, {t} AS t, {certain} AS c, r.sure, r.lo, r.hi, r.clock, r.seq, r.why "
             f"FROM {self.measures[rows.domain, leaf.test, leaf.unit]} r JOIN subjects u ON u.s = r.s WHERE {match})"
         )
@@ -366,34 +354,3 @@ class _Builder:
             f"p.e AS e, {self._gap(window, 'p.maybe', NOT_COLLECTED)} AS gap FROM subjects u LEFT JOIN ({pair}) p "
             f"USING (s){sides}"
         )
-
-
-def _interval(
-    bounds: Sequence[tuple[str, str]], low: str, high: str, *, open_low: str = "FALSE", open_high: str = "FALSE"
-) -> str:
-    """Whether a number known to lie in [low, high] keeps all bounds; null where that depends on which it is.
-
-    Args:
-        bounds: Operator and placeholder.
-        low: SQL of the lower end.
-        high: SQL of the upper end.
-        open_low: SQL of whether the lower end itself is left out.
-        open_high: Likewise for the upper one.
-    """
-    tests = {
-        "at_least": "CASE WHEN {lo} >= {n} THEN TRUE WHEN {hi} < {n} OR ({hi} = {n} AND {oh}) THEN FALSE END",
-        "above": "CASE WHEN {lo} > {n} OR ({lo} = {n} AND {ol}) THEN TRUE WHEN {hi} <= {n} THEN FALSE END",
-        "at_most": "CASE WHEN {hi} <= {n} THEN TRUE WHEN {lo} > {n} OR ({lo} = {n} AND {ol}) THEN FALSE END",
-        "below": "CASE WHEN {hi} < {n} OR ({hi} = {n} AND {oh}) THEN TRUE WHEN {lo} >= {n} THEN FALSE END",
-    }
-    made = [tests[op].format(lo=low, hi=high, n=n, ol=open_low, oh=open_high) for op, n in bounds]
-    return f"({' AND '.join(made)})"
-
-
-def _pack(prefer: str, low: str, high: str, seq: str, why: str) -> str:
-    """A row of evidence as one number, see the module."""
-    day = f"CASE WHEN {low} = {high} THEN {low} - {NEVER} ELSE {NO_DAY} END"
-    return (
-        f"(({prefer})::BIGINT << {DAY_BITS + SEQ_BITS + WHY_BITS}) | (({day})::BIGINT << {SEQ_BITS + WHY_BITS}) | "
-        f"({seq}::BIGINT << {WHY_BITS}) | ({why})"
-    )

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from trialops.errors import TrialOpsError
 from trialops.trial.eligibility import ELIGIBLE, NOT_ELIGIBLE, UNDECIDED, Eligibility, evaluate
 from trialops.trial.eligibility_change import changes
-from trialops.trial.eligibility_criteria import Criteria, load_criteria
+from trialops.trial.eligibility_criteria import load_criteria
 from trialops.trial.eligibility_record import earlier, keep
+from trialops.trial.eligibility_rules import Criteria
 from trialops.trial.eligibility_site import QUERY, RULES, Coverage, compare_with_site, coverage
 from trialops.trial.forecast import Forecast, Site, forecast
 from trialops.trial.funnel import FINDINGS, Funnel, by_arm, funnel
@@ -116,7 +117,7 @@ def judge_eligibility(run: Step, raw: Artifact, judged: Artifact, *, study: str,
     """
     import polars as pl
 
-    from trialops.trial.enrolment_page import eligibility_page, no_criteria_page
+    from trialops.trial.eligibility_page import eligibility_page, no_criteria_page
 
     trial, stated = open_trial(run, raw, study=study, as_of=as_of, reason="eligibility of the subjects")
     path = str(stated.eligibility.get("criteria", ""))
@@ -159,7 +160,7 @@ def _summary(
 ) -> dict[str, Any]:
     import polars as pl
 
-    from trialops.trial.enrolment_page import hidden
+    from trialops.trial.eligibility_page import hidden
 
     criteria: Criteria = found.criteria
     return {

@@ -11,7 +11,8 @@ import pytest
 from tests.support.enrolment_trial import lab, one_rule, small_trial
 from trialops.errors import TrialOpsError
 from trialops.trial.eligibility import evaluate
-from trialops.trial.eligibility_criteria import leaves, load_criteria, parse_criteria
+from trialops.trial.eligibility_criteria import load_criteria, parse_criteria
+from trialops.trial.eligibility_rules import leaves
 from trialops.trial.study_file import study_file
 
 GOOD: dict[str, Any] = {"value": {"test": "CREAT", "unit": "mg/dL", "above": 1.5}}

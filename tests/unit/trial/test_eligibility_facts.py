@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.enrolment_trial import lab, one_rule, small_trial
 from trialops.trial.eligibility import evaluate
+from trialops.trial.eligibility_criteria import parse_criteria
 
 WINDOW = {"of": "screening", "from": -28, "to": 0}
 
@@ -50,7 +51,9 @@ def test_limits_at_just_under_and_just_over(
     text: str, at_least: bool | None, above: bool | None, at_most: bool | None, below: bool | None
 ) -> None:
     wanted = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
-    assert {op: outcome(value(**{op: 1.5}), LB=[lab(text)]) for op in wanted} == wanted
+    items = [{"id": op, "kind": "inclusion", "text": op, "reference": "-", "rule": value(**{op: 1.5})} for op in wanted]
+    criteria = parse_criteria({"protocol": "T", "version": 1, "criteria": items})
+    assert evaluate(small_trial(LB=[lab(text)]), criteria).verdicts.select(list(wanted)).row(0, named=True) == wanted
 
 
 def test_values_are_compared_in_one_unit_or_not_at_all() -> None:

@@ -14,10 +14,11 @@ from trialops.pages import render
 from trialops.safety.blinding import leaks
 from trialops.trial.eligibility import evaluate
 from trialops.trial.eligibility_change import changes
+from trialops.trial.eligibility_page import eligibility_page, no_criteria_page
 from trialops.trial.eligibility_site import compare_with_site, coverage
 from trialops.trial.eligibility_view import view
 from trialops.trial.enrolment import enrolment, figures, known_at
-from trialops.trial.enrolment_page import eligibility_page, enrolment_page, no_criteria_page
+from trialops.trial.enrolment_page import enrolment_page
 from trialops.trial.study_file import parse_study, study_file
 from trialops.trial.tables import TrialTables, cut_day
 

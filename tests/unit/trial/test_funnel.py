@@ -10,7 +10,8 @@ import pytest
 
 from tests.support.enrolment_trial import small_trial
 from trialops.pages import plots
-from trialops.trial.enrolment_page import consort, hidden, pooled
+from trialops.trial.consort import consort, pooled
+from trialops.trial.eligibility_page import hidden
 from trialops.trial.funnel import BOXES, EXITS, Funnel, by_arm, clopper_pearson, funnel, recounted, screen_failure_rates
 
 ARM = {"ARMCD": "A", "ARM": "Drug A", "RFSTDTC": "2020-03-10"}
