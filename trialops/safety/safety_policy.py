@@ -82,7 +82,9 @@ def safety_policy(study: StudyFile) -> SafetyPolicy:
         )
     terms = str(stated.get("medically_important_terms") or "")
     important = important_terms(study.beside(terms) if terms else HERE / "important_terms.txt")
-    rsi = references(study)
+    products = {str(p["name"]) for p in stated.get("products") or () if p["role"] == "investigational"}
+    # A blinded subject may have had the investigational product: its reference counts, of several that of each.
+    rsi = tuple(r for r in references(study) if r.product in {"", *products})
     seriousness = shipped["seriousness"]
     name = str(stated.get("time_zone") or "UTC")
     zone(name)

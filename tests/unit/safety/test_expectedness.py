@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 from trialops.errors import TrialOpsError
 from trialops.safety import expectedness as module
 from trialops.safety.expectedness import expected_column, expectedness, read_reference, references
-from trialops.trial.study_file import parse_study
+from trialops.safety.safety_policy import safety_policy
+from trialops.trial.study_file import parse_study, study_file
 
 SHIPPED = Path(module.__file__).with_name("reference_safety.yaml")
 VERSIONS = read_reference(SHIPPED)
@@ -102,6 +104,27 @@ def test_a_study_file_may_name_a_file(tmp_path: Path) -> None:
     ]
     with pytest.raises(TrialOpsError, match="no version"):
         references(_study([named[0] | {"version": "IB edition 9"}], tmp_path))
+
+
+def test_the_reference_of_the_investigational_product_counts_and_of_two_that_of_each(tmp_path: Path) -> None:
+    def made(role: str) -> Any:
+        text = SHIPPED.read_text().replace("product: TRX-101", "product: Second").replace("NAUSEA", "VOMITING")
+        (tmp_path / "first.yaml").write_text(SHIPPED.read_text())
+        (tmp_path / "second.yaml").write_text(text)
+        named = {"version": "IB edition 2, section 7", "valid_from": date(2023, 1, 1)}
+        found = _study([named | {"path": "first.yaml"}, named | {"path": "second.yaml"}], tmp_path)
+        products = [{"name": "TRX-101", "role": "investigational"}, {"name": "Second", "role": role}]
+        return safety_policy(replace(found, safety={**found.safety, "products": products})).references
+
+    day = {"earliest": date(2024, 1, 1), "latest": date(2024, 1, 1), "severity": "MILD"}
+    alone, both = made("comparator"), made("investigational")
+    assert len(alone) == 1 and expectedness(alone, term="NAUSEA", **day).expected is True
+    assert len(both) == 2 and expectedness(both, term="NAUSEA", **day).expected is False
+    assert expectedness(both, term="SYNCOPE", **day).expected is True
+
+
+def test_the_demonstration_study_names_the_shipped_file() -> None:
+    assert [v.version for v in safety_policy(study_file()).references] == [v.version for v in VERSIONS]
 
 
 @pytest.mark.parametrize(
