@@ -137,6 +137,9 @@ def test_any_and_all() -> None:
     assert outcome(value(above=1.5, pick="all"), LB=[rows[1], lab("?", day="2020-03-02")]) is None
 
 
+HISTORY = {"domain": "MH", "where": {"MHDECOD": "ASTHMA"}}
+
+
 def condition(**more: Any) -> dict[str, Any]:
     return {"has": {"domain": "MH", "where": {"MHDECOD": "Asthma"}, **more}}
 
@@ -218,6 +221,9 @@ def test_order_in_time() -> None:
     assert outcome(rule, MH=[asthma, history("GOUT", "2019-05-01")]) is False
     assert outcome(rule, MH=[asthma, history("GOUT", "2019-05")]) is None
     assert outcome(rule, MH=[asthma]) is False
+    alone = {"order": {"first": HISTORY, "then": HISTORY, "least_days": 0}}
+    assert outcome(alone, MH=[asthma]) is False, "a row does not follow itself"
+    assert outcome(alone, MH=[asthma, asthma]) is True
 
 
 def test_what_came_after_randomisation_decides_nothing() -> None:

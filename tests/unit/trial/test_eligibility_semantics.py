@@ -170,7 +170,7 @@ COLUMNS = {
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
 @given(demographics, history, medicines, labs, exceptions, st.lists(rule, min_size=4, max_size=8), st.data())
 def test_sql_says_what_a_row_by_row_judge_says(
     subjects: list[dict[str, Any]],

@@ -98,6 +98,11 @@ def test_a_trial_without_dates_of_consent_counts_who_was_screened() -> None:
     assert found.imbalances == () and found.queries.is_empty(), "one sentence on the page, not a query per subject"
 
 
+def test_consent_on_the_day_of_randomisation_is_in_time() -> None:
+    found = funnel(small_trial([{**ARM, "RFICDTC": "2020-03-10"}], DS=[randomised(1)], EX=[dose(1)]))
+    assert found.queries.is_empty()
+
+
 def test_consent_as_a_milestone_counts() -> None:
     ds = [event(1, "INFORMED CONSENT OBTAINED", "2020-03-01", "PROTOCOL MILESTONE"), randomised(1)]
     found = funnel(small_trial([{**ARM, "RFICDTC": ""}], DS=ds, EX=[dose(1)]))
