@@ -67,7 +67,8 @@ def visit_rows(trial: TrialTables, people: pl.DataFrame, visits: Sequence[Visit]
         day: The data cut.
 
     Returns:
-        USUBJID, SITEID, VISITNUM, ``closed`` (Date: end of the window), ``held``, ``overdue``, ``missed`` (bool).
+        USUBJID, SITEID, VISITNUM, ``closed`` (Date: end of the window), ``held``, ``overdue``, ``missed`` (bool); no
+        row where no table of the delivery has visits.
     """
     import polars as pl
 
@@ -78,8 +79,13 @@ def visit_rows(trial: TrialTables, people: pl.DataFrame, visits: Sequence[Visit]
     enrolled = people.filter(pl.col("randomised") & pl.col("start").is_not_null())
     due = enrolled.select("USUBJID", "SITEID", "start", "end", "ongoing").join(plan, how="cross")
     due = due.with_columns(closed=pl.col("start") + pl.duration(days=pl.col("_after")))
-    due = due.filter(pl.col("closed") <= pl.min_horizontal(pl.lit(day), pl.col("end").fill_null(day)))
     there = _visits_held(trial, [v.number for v in visits])
+    told = pl.lit(there is not None) & (
+        pl.col("closed") <= pl.min_horizontal(pl.lit(day), pl.col("end").fill_null(day))
+    )
+    due = due.filter(told)
+    if there is None:
+        there = pl.DataFrame(schema={"USUBJID": pl.String, "VISITNUM": pl.Float64})
     latest = there.group_by("USUBJID").agg(_latest=pl.col("VISITNUM").max())
     joined = due.join(there.with_columns(held=pl.lit(True)), on=["USUBJID", "VISITNUM"], how="left")
     joined = joined.join(latest, on="USUBJID", how="left").with_columns(pl.col("held").fill_null(False))
@@ -89,8 +95,8 @@ def visit_rows(trial: TrialTables, people: pl.DataFrame, visits: Sequence[Visit]
     )
 
 
-def _visits_held(trial: TrialTables, numbers: Sequence[float]) -> pl.DataFrame:
-    """Distinct planned visits with a row: of SV, or where there is no SV of any other table with visits."""
+def _visits_held(trial: TrialTables, numbers: Sequence[float]) -> pl.DataFrame | None:
+    """Distinct planned visits with a row: of SV, or where there is no SV of any other table with visits; or None."""
     import polars as pl
 
     sv = trial.get("SV")
@@ -100,8 +106,7 @@ def _visits_held(trial: TrialTables, numbers: Sequence[float]) -> pl.DataFrame:
         for t in sources
         if t is not None and "VISITNUM" in t.columns
     ]
-    schema = {"USUBJID": pl.String, "VISITNUM": pl.Float64}
-    return pl.concat(parts).unique() if parts else pl.DataFrame(schema=schema)
+    return pl.concat(parts).unique() if parts else None
 
 
 def event_lags(trial: TrialTables, people: pl.DataFrame) -> pl.DataFrame:
@@ -164,5 +169,6 @@ def lag_table(
         )
     else:
         table = table.with_columns(waiting=pl.lit(None, pl.UInt32), query_age=pl.lit(None, pl.Float64))
-    counts = [c for c in ("overdue", "missed") if c in table.columns]
-    return table.with_columns(pl.col(counts).fill_null(0)).sort("site")
+    if visits.height:
+        table = table.with_columns(pl.col("overdue", "missed").fill_null(0))
+    return table.sort("site")

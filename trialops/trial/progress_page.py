@@ -79,6 +79,8 @@ def _enrolment_section(course: Course, study: StudyFile) -> Section:
 
 def _retention_sections(course: Course) -> list[Section]:
     found = course.retention
+    if found is None:
+        return [Section("Retention", [Text("Nobody has been randomised yet.")])]
     curve = found.curve
     longest = float(curve.times[-1])
     marks = [float(d) for d in range(0, int(longest) + 1, FOUR_WEEKS)]
@@ -219,7 +221,9 @@ def overview_page(sites: Mapping[str, Any], course: Mapping[str, Any]) -> Page:
 
 def course_document(course: Course, study: StudyFile, day: date) -> dict[str, Any]:
     """Milestones and counts as JSON values; aggregates of the conduct."""
-    counts = course.retention.sites.sum().row(0, named=True)
+    names = ("subjects", "ongoing", "completed", "discontinued")
+    sites = course.retention.sites if course.retention else None
+    counts = {name: 0 if sites is None else int(sites[name].sum()) for name in names}
     return {
         "study": study.number,
         "study_file": study.digest,

@@ -35,12 +35,12 @@ class Course:
 
     Attributes:
         milestones: Planned, reached, forecast.
-        retention: Pooled over arms.
+        retention: Pooled over arms; None while nobody has been randomised.
         enrolment: Randomised subjects by day.
     """
 
     milestones: tuple[Milestone, ...]
-    retention: Retention
+    retention: Retention | None
     enrolment: pl.DataFrame
 
 
@@ -130,7 +130,7 @@ class TrialSiteMonitorOperator:
             progress: Called with what is going on and how far.
 
         Raises:
-            TrialOpsError: There is no DM or nobody was randomised, or the schedule is nowhere stated.
+            TrialOpsError: There is no DM, no randomised subject has dates, or the schedule is nowhere stated.
         """
         tell = progress or (lambda _message, _fraction: None)
         cut = cut_at(trial, day)
@@ -167,9 +167,8 @@ class TrialSiteMonitorOperator:
 
 def course(trial: TrialTables, people: pl.DataFrame, study: StudyFile, day: date, policy: SitePolicy) -> Course:
     """Milestones, retention and enrolment of a trial at a cut."""
-    return Course(
-        milestones(trial, people, study, day, policy), retention(people, day, policy), enrolment_curve(people)
-    )
+    stays = retention(people, day, policy) if people["randomised"].any() else None
+    return Course(milestones(trial, people, study, day, policy), stays, enrolment_curve(people))
 
 
 def serious_events(trial: TrialTables, study: StudyFile) -> pl.DataFrame:

@@ -260,5 +260,10 @@ def reporting_table(
             "p_high_adjusted": adjusted_high,
             "verdict": verdict.tolist(),
         },
-        schema_overrides={"landmark_day": pl.Int64},
+        schema_overrides={
+            "site": pl.String,
+            **dict.fromkeys(("subjects", "landmark", "at_landmark", "pool", "landmark_day"), pl.Int64),
+            **dict.fromkeys(("mean", "expected", "p_low", "p_high"), pl.Float64),
+            "verdict": pl.String,
+        },
     ).with_columns(pl.col(pl.Float64).fill_nan(None))

@@ -159,3 +159,25 @@ def test_the_unblinded_variant_tells_the_arms_and_the_scanner_sees_it(
     assert leaks(tables["test"], sound) != []
     assert tables["test"]["degrees"].to_list() == [2, 2, 2]
     assert tables["reasons"]["subjects"].sum() == int(tables["test"]["observed"].sum())
+
+
+def test_before_anybody_is_randomised_there_is_a_page_and_no_error(
+    trials: tuple[TrialTables, TrialTables, str], study: StudyFile
+) -> None:
+    day = date(2023, 1, 20)
+    early = TrialSiteMonitorOperator().run(trials[0], study, day=day)
+    assert early.course.retention is None and early.flagged() == [] and early.reporting.is_empty()
+    assert "Nobody has been randomised yet" in render(course_page(early.course, study, day))
+    assert "No site stands out" in render(sites_page(early))
+    assert course_document(early.course, study, day)["randomised"] == 0
+    assert early.course.milestones[1].actual is None
+
+
+def test_a_delivery_of_demographics_alone_is_scored_on_what_it_has(
+    trials: tuple[TrialTables, TrialTables, str], study: StudyFile
+) -> None:
+    sound = trials[0]
+    bare = TrialTables(sound.study, {"DM": sound.table("DM"), "DS": sound.table("DS")}, "source")
+    found = TrialSiteMonitorOperator().run(bare, study, day=DAY)
+    assert set(found.scored) == {"screen_failure", "discontinuation"}, "no table has visits: none is missing"
+    assert "Not in the data: Adverse events" in render(sites_page(found))
