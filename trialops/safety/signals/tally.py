@@ -15,7 +15,8 @@ HALF = 32
 LOW = (1 << HALF) - 1
 DENSE_CELLS = 120_000_000
 """Largest rectangle of codes kept as one array: 480 MB."""
-_PENDING = 8_000_000
+PENDING = 4_000_000
+"""Keys that wait at most before they are merged."""
 _BLOCK_CELLS = 4_000_000
 
 
@@ -40,18 +41,19 @@ def apart(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]
 class Tally:
     """A count for every key seen.
 
-    While the codes span a rectangle of at most ``cells`` cells the counts stand in it, which costs one addition per
-    key. Beyond that (hundreds of thousands of verbatim product names) they are sorted runs; runs that were added wait
-    until they are as long as what is there already, so that a key is merged a bounded number of times however many
-    blocks there are.
+    Runs that were added wait and are merged together. When many have come and the codes span a rectangle of at most
+    ``cells`` cells, the counts move into it: an addition per key from there on. Beyond that size (hundreds of thousands
+    of verbatim product names) they stay sorted runs, which wait until they are as long as what is merged already, so
+    that a key is merged a bounded number of times however many blocks there are.
 
     Args:
         cells: Largest rectangle.
+        pending: Keys that wait at most before they are merged.
     """
 
-    def __init__(self, cells: int = DENSE_CELLS) -> None:
-        self._cells = cells
-        self._grid: NDArray[np.int32] | None = np.zeros((0, 0), np.int32)
+    def __init__(self, cells: int = DENSE_CELLS, pending: int = PENDING) -> None:
+        self._cells, self._pending = cells, pending
+        self._grid: NDArray[np.int32] | None = None
         self._runs: list[Runs] = []
         self._waiting = 0
         self._merged = 0
@@ -61,22 +63,28 @@ class Tally:
         if not keys.size:
             return
         if self._grid is not None:
-            high, low = apart(keys)
-            if self._holds(int(high.max()) + 1, int(low.max()) + 1):
-                places = high * self._grid.shape[1] + low
-                self._grid.reshape(-1)[places] += counts.astype(np.int32)
+            if self._into_grid(keys, counts):
                 return
             self._runs, self._grid = [_nonzero(self._grid)], None
             self._merged = self._runs[0][0].size
+            self._cells = 0
         self._runs.append((keys, counts))
         self._waiting += keys.size
-        if self._waiting > max(_PENDING, self._merged):
+        if self._waiting > max(self._pending, self._merged):
             self._merge()
+            if self._cells:
+                self._grid = np.zeros((0, 0), np.int32)
+                if self._into_grid(*self._runs[0]):
+                    self._runs = []
+                else:
+                    self._grid, self._cells = None, 0
 
     def totals(self) -> Runs:
         """Keys in ascending order and their counts; keys that came to nothing are left out."""
         if self._grid is not None:
             return _nonzero(self._grid)
+        if not self._runs:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
         self._merge()
         keys, counts = self._runs[0]
         some = counts != 0
@@ -115,6 +123,16 @@ class Tally:
             np.concatenate([part[1] for part in parts]),
             np.concatenate([part[2] for part in parts]),
         )
+
+    def _into_grid(self, keys: NDArray[np.int64], counts: NDArray[np.int64]) -> bool:
+        """Add in the rectangle; False where it would become too large."""
+        high, low = apart(keys)
+        if not self._holds(int(high.max()) + 1, int(low.max()) + 1):
+            return False
+        assert self._grid is not None
+        places = high * self._grid.shape[1] + low
+        self._grid.reshape(-1)[places] += counts.astype(np.int32)
+        return True
 
     def _holds(self, rows: int, columns: int) -> bool:
         """Make the rectangle large enough, with room to grow; False where it may not become so large."""

@@ -178,10 +178,14 @@ def test_expected_counts_of_pairs_that_were_not_reported() -> None:
     assert e.sum() == pytest.approx(rows[0] * rows[1] / 300, rel=0.05)
 
 
-@pytest.mark.parametrize("cells", [10_000, 40, 0], ids=["grid", "grid_then_runs", "runs"])
-def test_a_tally_adds_up_in_every_form(cells: int) -> None:
+@pytest.mark.parametrize(
+    ("cells", "pending"),
+    [(10_000, 1), (80, 1), (0, 1), (10_000, 10_000), (10_000, 60)],
+    ids=["grid", "grid_then_runs", "runs", "waiting", "runs_then_grid"],
+)
+def test_a_tally_adds_up_in_every_form(cells: int, pending: int) -> None:
     rng = np.random.default_rng(0)
-    tally, wanted = Tally(cells), defaultdict(int)
+    tally, wanted = Tally(cells, pending), defaultdict(int)
     for top in (3, 8, 20, 50):
         keys = np.unique(together(rng.integers(0, top, 60), rng.integers(0, top, 60)))
         counts = rng.integers(-3, 9, keys.size)
@@ -191,6 +195,13 @@ def test_a_tally_adds_up_in_every_form(cells: int) -> None:
     keys, counts = tally.totals()
     assert dict(zip(keys.tolist(), counts.tolist(), strict=True)) == {k: n for k, n in wanted.items() if n}
     assert (np.diff(keys) > 0).all()
+    # In another order of the codes, as names are put in theirs.
+    new_high, new_low = rng.permutation(60), rng.permutation(60)
+    high, low, ordered = tally.ordered(new_high, new_low)
+    again = {(int(h), int(w)): int(n) for h, w, n in zip(high, low, ordered, strict=True)}
+    assert again == {(int(new_high[k >> 32]), int(new_low[k & 0xFFFFFFFF])): n for k, n in wanted.items() if n}
+    assert (np.diff(together(high, low)) > 0).all()
+    assert Tally().totals()[0].size == 0
 
 
 def test_wide_codes_do_not_overflow() -> None:
