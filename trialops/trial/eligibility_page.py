@@ -109,7 +109,10 @@ def _missing(found: Eligibility) -> Item:
     )
     if rows.is_empty():
         return Text("Nothing: every criterion could be decided for everybody.")
-    shown = [(*row[:3], suppressed(row[3])) for row in rows.iter_rows()]
+    # How many are unknown is shown by criterion: what a criterion lacks is told as parts of that whole.
+    shown: list[tuple[str, str, str, int | str]] = []
+    for _, own in rows.group_by("criterion", maintain_order=True):
+        shown += [(*row[:3], n) for row, n in zip(own.rows(), hidden(own["subjects"].to_list()), strict=True)]
     return Table(("criterion", "domain", "what is missing", "subjects"), shown)
 
 

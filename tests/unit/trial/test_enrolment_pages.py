@@ -130,9 +130,21 @@ def test_the_eligibility_page_shows_counts_alone() -> None:
     # 10 do not enter by the criterion: too few to be told, with the total known.
     shown = found.outcomes().row(0)
     assert shown[2:] == (10, 10, 40) and "&lt;11" in text
+    # 40 are unknown; what they lack does not tell a small number either.
+    vague = [{**lab("2", day="2020"), "USUBJID": f"SECRET-{i:03d}"} for i in (1, 2)]
+    parts = TrialTables(
+        "T", {**trial.tables, "LB": pl.concat([trial.table("LB"), _labs(vague)], how="diagonal_relaxed")}, "d"
+    )
+    other = evaluate(parts, one_rule(RULE, kind="exclusion"))
+    told = render(eligibility_page(other, coverage(trial, other.criteria), queries, nothing, compared=True, day=None))
+    assert other.outcomes().row(0)[4] == 40 and ">38<" not in told and ">2<" not in told
     first = render(eligibility_page(found, coverage(trial, found.criteria), queries, nothing, compared=False, day=None))
     assert "This is the first evaluation." in first
     assert "names no eligibility criteria" in render(no_criteria_page(study()))
+
+
+def _labs(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    return pl.DataFrame([{**row, "LBSEQ": 900.0 + i} for i, row in enumerate(rows)])
 
 
 def test_the_view_answers_who_and_why() -> None:
