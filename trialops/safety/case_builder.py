@@ -200,8 +200,8 @@ def _patient(rows: SubjectRows, event: CaseEvent, person: Mapping[str, Any]) -> 
         investigation_number=event.subject,
         age=Quantity(number(age), unit) if age is not None and unit else None,
         sex=SEXES.get(text_of(person, "SEX").upper(), Null("unknown")),
-        weight_kg=_latest_vital(rows, event, "WEIGHT", "kg"),
-        height_cm=_latest_vital(rows, event, "HEIGHT", "cm"),
+        weight_kg=_latest_vital(rows, event, "WEIGHT", "kg", 1),
+        height_cm=_latest_vital(rows, event, "HEIGHT", "cm", 0),
         history_text=_history(rows, event) or None,
         concomitant_therapies=bool(rows.dicts("CM", event.subject)),
         # E2B allows no plain "unknown" here; the case report form asks for both dates, SDTM has no autopsy.
@@ -225,8 +225,8 @@ def _history(rows: SubjectRows, event: CaseEvent) -> str:
     return "; ".join(sorted(lines))
 
 
-def _latest_vital(rows: SubjectRows, event: CaseEvent, test: str, unit: str) -> str | None:
-    """The last value before or on the latest day of onset, in the unit asked for."""
+def _latest_vital(rows: SubjectRows, event: CaseEvent, test: str, unit: str, decimals: int) -> str | None:
+    """The last value before or on the latest day of onset, in the unit asked for, with as many digits as E2B has."""
     until = event.row.get("ONSET_LATEST") or date.max
     found = [
         (text_of(row, "VSDTC"), row["VSSTRESN"])
@@ -236,7 +236,7 @@ def _latest_vital(rows: SubjectRows, event: CaseEvent, test: str, unit: str) -> 
         and text_of(row, "VSSTRESU").lower() == unit
         and text_of(row, "VSDTC")[:10] <= until.isoformat()
     ]
-    return number(max(found)[1]) if found else None
+    return number(round(float(max(found)[1]), decimals)) if found else None
 
 
 def _reaction(event: CaseEvent, study: StudyFile, country: str) -> Reaction:

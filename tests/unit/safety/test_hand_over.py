@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from click.testing import CliRunner
 
@@ -17,7 +18,7 @@ from tests.support.e2b_messages import change, full
 from tests.support.homes import artifact, leave, live_in
 from tests.support.released_cases import Registered, told_case
 from tests.support.report_gateway import TOKEN, Gateway, acknowledgement, running_gateway
-from tests.support.safety_trial import STUDY, deliver
+from tests.support.safety_trial import STUDY, deliver, subject
 from tests.support.safety_trial import trial as made_trial
 from trialops.errors import TrialOpsError
 from trialops.pages import render
@@ -37,6 +38,7 @@ from trialops.safety.safety_policy import safety_policy
 from trialops.settings import settings
 from trialops.stores.context import Step
 from trialops.trial.study_file import parse_study, study_file
+from trialops.trial.tables import TrialTables
 
 NOW = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 PURPOSE = "Reporting of released cases"
@@ -280,7 +282,15 @@ def test_looking_back_changes_nothing(desk: Desk) -> None:
 def test_a_case_made_of_sdtm_rows_and_unblinded_passes_every_rule(desk: Desk, fatal: bool) -> None:
     row = {"AEDECOD": "SYNCOPE", "AETERM": "Fainting", "AESER": "Y", "AESHOSP": "Y", "AEREL": "POSSIBLE"}
     row |= {"AESDTH": "Y", "AEOUT": "FATAL"} if fatal else {}
-    raw, trial = deliver(desk.run, made_trial([{"subject": 3, **row, "AELLTCD": 10042772.0}, {"subject": 2}]))
+    made = made_trial([{"subject": 3, **row, "AELLTCD": 10042772.0}, {"subject": 2}])
+    measured = [("HEIGHT", 165.25, "cm"), ("WEIGHT", 71.456789, "kg")]
+    vitals = pl.DataFrame(
+        [
+            {"USUBJID": subject(3), "VSTESTCD": test, "VSSTRESN": value, "VSSTRESU": unit, "VSDTC": "2023-01-02"}
+            for test, value, unit in measured
+        ]
+    )
+    raw, trial = deliver(desk.run, TrialTables(made.study, {**made.tables, "VS": vitals}, made.source))
     keep_delivery(desk.run, raw, trial)
     sender = {**study_file().sender, "identifier": "SPONSOR"}
     stated = parse_study({**STUDY, "sender": _plain(sender)})
@@ -294,6 +304,7 @@ def test_a_case_made_of_sdtm_rows_and_unblinded_passes_every_rule(desk: Desk, fa
     assert faults == []
     values = read_values(parse(data))
     assert values.first("G.k.2.2") == "Verum" and "Suspected" in values.texts("G.k.9.i.2.r.3")
+    assert (values.first("D.4"), values.first("D.3")) == ("165", "71.5")  # as many digits as E2B has
     assert (values.first("E.i.3.2a") == "true") == fatal == bool(values.nulls("D.9.1"))
 
 
