@@ -134,6 +134,31 @@ def send(again: tuple[str, ...], purpose: str) -> None:
         click.echo(f"{key}: {reason}; tried again by the next run or: trialops safety reports send")
 
 
+@reports.command("sent")
+@click.argument("case")
+@click.option("--authority", required=True, type=click.Choice(["EU"]), help="Whom it went to.")
+@click.option("--at", required=True, help="When it went, ISO 8601; without a zone it is UTC.")
+@click.option("--message", required=True, help="The receiver's number of it.")
+@PURPOSE
+def sent_elsewhere(case: str, authority: str, at: str, message: str, purpose: str) -> None:
+    """Record that a person sent the released version of CASE to an authority this program does not send to."""
+    from trialops.errors import TrialOpsError
+    from trialops.safety.clock_times import moment, utc_text
+
+    run, register, outbox = _open("reports-sent", purpose)
+    waiting = [each for each in register.released() if (each.case, each.authority) == (case, authority)]
+    when = moment(at, where="--at")
+    if not waiting or when > outbox.clock():
+        what = (
+            "No release of this case waits for this authority" if not waiting else "It cannot have gone in the future"
+        )
+        raise TrialOpsError(what, where=case if not waiting else "--at", fix="See: trialops safety case CASE")
+    number = waiting[0].version
+    register.mark_sent(case, number, authority, at=utc_text(when), message=message, actor=run.settings.who)
+    run.audit("report.sent", f"{case} version {number} for {authority}", message, reason=purpose, moment=utc_text(when))
+    click.echo(f"{case} version {number}: sent to {authority}, {utc_text(when)}")
+
+
 @reports.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @PURPOSE

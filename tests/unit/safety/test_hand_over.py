@@ -245,6 +245,13 @@ def test_other_authorities_are_left_to_a_person(desk: Desk) -> None:
     done = desk.pass_()
     assert done.elsewhere == [Version(case, 1, "EU")] and desk.states() == {}
     assert "no verified receiver" in render(hand_over_page(done, "UTC"))
+    sent = ("sent", case, "--authority", "EU", "--message", "EV-1")
+    assert "in the future" in _call(*sent, "--at", "2999-01-01", fails=True)
+    assert "sent to EU" in _call(*sent, "--at", "2026-01-06T10:00:00Z")
+    (action,) = [each for each in desk.register.actions()[case] if each.action == SENT]
+    assert (action.authority, action.moment[:16], action.detail["message"]) == ("EU", "2026-01-06T10:00", "EV-1")
+    assert desk.pass_().elsewhere == []
+    assert "No release of this case" in _call(*sent, "--at", "2026-01-06", fails=True)
 
 
 def test_the_page_holds_case_ids_and_no_content(desk: Desk) -> None:
