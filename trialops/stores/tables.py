@@ -377,6 +377,61 @@ safety_case_actions = sa.Table(
     sa.Column("run_id", sa.Text, nullable=False),
 )
 
+alert_events = sa.Table(
+    "alert_events",
+    metadata,
+    sa.Column("id", _KEY, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("study", sa.String(128), nullable=False),
+    sa.Column("fingerprint", sa.String(64), nullable=False),
+    sa.Column("seq", sa.Integer, nullable=False),
+    sa.Column("event", sa.String(16), nullable=False),
+    sa.Column("episode", sa.Integer, nullable=False),
+    sa.Column("origin", sa.String(16), nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.UniqueConstraint("study", "fingerprint", "seq"),
+)
+
+alert_messages = sa.Table(
+    "alert_messages",
+    metadata,
+    sa.Column("id", _KEY, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("study", sa.String(128), nullable=False),
+    sa.Column("message", sa.String(64), nullable=False),
+    sa.Column("seq", sa.Integer, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("receiver", sa.String(64), nullable=False),
+    sa.Column("until", sa.String(32), nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("content", sa.Text, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.UniqueConstraint("study", "message", "seq"),
+)
+
+alert_silences = sa.Table(
+    "alert_silences",
+    metadata,
+    sa.Column("id", _KEY, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("study", sa.String(128), nullable=False),
+    sa.Column("silence", sa.String(36), nullable=False),
+    sa.Column("seq", sa.Integer, nullable=False),
+    sa.Column("matchers", sa.Text, nullable=False),
+    sa.Column("starts", sa.String(32), nullable=False),
+    sa.Column("ends", sa.String(32), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.UniqueConstraint("study", "silence", "seq"),
+)
+
 APPEND_ONLY = (
     "audit_events",
     "signatures",
@@ -397,5 +452,8 @@ APPEND_ONLY = (
     "safety_case_actions",
     "report_events",
     "report_acknowledgements",
+    "alert_events",
+    "alert_messages",
+    "alert_silences",
 )
 """Tables whose rows are never changed or removed, by trigger (21 CFR 11.10(e))."""

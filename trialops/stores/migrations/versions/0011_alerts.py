@@ -1,0 +1,91 @@
+"""Alerts: what happened to each, messages to their receivers, silences; rows that are only ever added."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0011"
+down_revision = "0010"
+branch_labels = None
+depends_on = None
+
+TABLES = ("alert_events", "alert_messages", "alert_silences")
+
+
+def upgrade() -> None:
+    """Create the tables; rows of one alert, message or silence are numbered without gaps."""
+    key = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+    def head() -> list[sa.Column[object]]:
+        return [
+            sa.Column("id", key, autoincrement=True, nullable=False),
+            sa.Column("at", sa.String(32), nullable=False),
+            sa.Column("study", sa.String(128), nullable=False),
+        ]
+
+    def tail() -> list[sa.Column[object]]:
+        return [sa.Column(name, sa.Text, nullable=False) for name in ("detail", "actor", "run_id")]
+
+    op.create_table(
+        "alert_events",
+        *head(),
+        sa.Column("fingerprint", sa.String(64), nullable=False),
+        sa.Column("seq", sa.Integer, nullable=False),
+        sa.Column("event", sa.String(16), nullable=False),
+        sa.Column("episode", sa.Integer, nullable=False),
+        sa.Column("origin", sa.String(16), nullable=False),
+        *tail(),
+        sa.PrimaryKeyConstraint("id", name="pk_alert_events"),
+        sa.UniqueConstraint("study", "fingerprint", "seq", name="uq_alert_events_study_fingerprint_seq"),
+    )
+    op.create_table(
+        "alert_messages",
+        *head(),
+        sa.Column("message", sa.String(64), nullable=False),
+        sa.Column("seq", sa.Integer, nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("kind", sa.String(16), nullable=False),
+        sa.Column("receiver", sa.String(64), nullable=False),
+        sa.Column("until", sa.String(32), nullable=False),
+        sa.Column("attempt", sa.Integer, nullable=False),
+        sa.Column("content", sa.Text, nullable=False),
+        *tail(),
+        sa.PrimaryKeyConstraint("id", name="pk_alert_messages"),
+        sa.UniqueConstraint("study", "message", "seq", name="uq_alert_messages_study_message_seq"),
+    )
+    op.create_table(
+        "alert_silences",
+        *head(),
+        sa.Column("silence", sa.String(36), nullable=False),
+        sa.Column("seq", sa.Integer, nullable=False),
+        sa.Column("matchers", sa.Text, nullable=False),
+        sa.Column("starts", sa.String(32), nullable=False),
+        sa.Column("ends", sa.String(32), nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+        *tail(),
+        sa.PrimaryKeyConstraint("id", name="pk_alert_silences"),
+        sa.UniqueConstraint("study", "silence", "seq", name="uq_alert_silences_study_silence_seq"),
+    )
+    for table in TABLES:
+        _append_only(table)
+
+
+def _append_only(table: str) -> None:
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(
+            f"CREATE TRIGGER {table}_append_only BEFORE UPDATE OR DELETE ON {table} "
+            "FOR EACH ROW EXECUTE FUNCTION trialops_append_only()"
+        )
+        op.execute(
+            f"CREATE TRIGGER {table}_no_truncate BEFORE TRUNCATE ON {table} "
+            "FOR EACH STATEMENT EXECUTE FUNCTION trialops_append_only()"
+        )
+        return
+    refuse = f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+    op.execute(f"CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table} {refuse}")
+    op.execute(f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} {refuse}")
+    op.execute(
+        f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} "
+        f"WHEN EXISTS (SELECT 1 FROM {table} WHERE id = NEW.id) {refuse}"
+    )
