@@ -62,9 +62,10 @@ def end_of_day(day: date, name: str) -> datetime:
     place = zone(name)
     following = day + timedelta(days=1)
     midnight = datetime(following.year, following.month, following.day)
-    instants = {midnight.replace(tzinfo=place, fold=fold).astimezone(UTC) for fold in (0, 1)}
-    real = [at for at in instants if at.astimezone(place).replace(tzinfo=None, fold=0) == midnight]
-    return (min(real) if real else _after_gap(min(instants), day, name)) - timedelta(microseconds=1)
+    # Of a midnight that comes twice, fold 0 is the first.
+    instant = midnight.replace(tzinfo=place).astimezone(UTC)
+    real = instant.astimezone(place).replace(tzinfo=None, fold=0) == midnight
+    return (instant if real else _after_gap(instant, day, name)) - timedelta(microseconds=1)
 
 
 def _after_gap(near: datetime, day: date, name: str) -> datetime:

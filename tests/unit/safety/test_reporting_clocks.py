@@ -32,7 +32,7 @@ ZONES = (
     "Asia/Beirut",  # so it does there
 )
 TURNS = (date(2012, 2, 28), date(2016, 2, 29), date(2011, 12, 29), date(2015, 10, 17), date(2024, 3, 9),
-         date(2024, 11, 2), date(2023, 12, 31), date(2020, 3, 28), date(2013, 10, 19))  # fmt: skip
+         date(2024, 11, 2), date(2023, 12, 31), date(2020, 3, 28), date(2013, 10, 19), date(2010, 11, 6))  # fmt: skip
 
 
 # -- the brute force: nothing of the code under test, datetime alone ---------------------------------------------------
@@ -243,8 +243,9 @@ def test_the_end_of_days_that_clocks_and_calendars_bend() -> None:
     assert start_of_day(date(2011, 12, 31), "Pacific/Apia") == at("2011-12-30T10:00Z")
     # No midnight: 18 October 2015 began at 01:00 in Sao Paulo.
     assert end_of_day(date(2015, 10, 17), "America/Sao_Paulo") == at("2015-10-18T02:59:59.999999Z")
-    # Two midnights: at 00:01 on 6 November 2011 it became 23:01 again in St. John's; the first one ends the day.
-    assert end_of_day(date(2011, 11, 5), "America/St_Johns") == at("2011-11-06T02:29:59.999999Z")
+    # Two midnights: at 00:01 on 7 November 2010 it became 23:01 again in St. John's; the first one ends the day.
+    assert end_of_day(date(2010, 11, 6), "America/St_Johns") == at("2010-11-07T02:29:59.999999Z")
+    assert local_day(at("2010-11-07T02:45:00Z"), "America/St_Johns") == date(2010, 11, 6), "it is the 6th once more"
     for name in ZONES:
         for day in (date(2024, 2, 29), date(2024, 3, 31), date(2024, 10, 27)):
             assert local_day(end_of_day(day, name), name) == day
@@ -314,6 +315,8 @@ def test_alerts_and_states() -> None:
     for share, alert in moments.items():
         now = clock.start + share * (clock.due - clock.start) + timedelta(seconds=1)
         assert clock.alert(now, levels) == alert
+    at_once = run([Known(clock.start, "grave", 1)], [Sent(clock.start, 1)])
+    assert [c.state for c in at_once] == [ON_TIME], "known comes before sent"
     on_the_last = run([Known(at("2024-01-01T00:00Z"), "grave", 1)], [Sent(clock.due, 1)])[0]
     after = run([Known(at("2024-01-01T00:00Z"), "grave", 1)], [Sent(clock.due + timedelta(microseconds=1), 1)])[0]
     assert (on_the_last.state, after.state) == (ON_TIME, LATE)
