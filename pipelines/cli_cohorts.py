@@ -153,6 +153,35 @@ def diff(name: str, members: bool, purpose: str) -> None:
     _print(changes.filter(pl.col("cohort").is_in(list(noted))).select(columns))
 
 
+@cohort.command()
+@click.argument("name")
+@MEMBERS
+@PURPOSE
+def history(name: str, members: bool, purpose: str) -> None:
+    """Follow cohort NAME over the runs in which anybody's standing changed: its size, or with --members each person."""
+    from pipelines.cli import table
+    from trialops.trial.cohorts.manage import DATASET, last
+
+    run = _run()
+    if last(run) is None:
+        raise _unknown(name)
+    links = [link for link in run.lake.manifests(DATASET) if name in link.evidence["cohorts"]]
+    if not links:
+        raise _unknown(name)
+    if members:
+        from trialops.governance.access import authorise
+        from trialops.trial.cohorts.manage import standing_over_time
+
+        authorise(run, USE, purpose, subject=f"eligibility for cohort {name} over time")
+        _print(standing_over_time(run, links, name))
+        return
+    rows = []
+    for link in links:
+        noted = link.evidence["cohorts"][name]
+        rows.append([link.at[:19], str(noted["version"]), str(noted["members"]), noted["since"]])
+    table(["at (UTC)", "version", "members", "since the run before"], rows)
+
+
 def _print(frame: pl.DataFrame) -> None:
     """Rows as CSV: for a person who may see them, or a file of theirs."""
     click.echo(frame.write_csv(), nl=False)

@@ -155,6 +155,10 @@ def test_second_run_says_no_change_and_a_changed_definition_says_so(home: Home, 
     assert refused.exit_code != 0 and "may not use this" in str(refused.exception)
     listed = command(home, "diff", NAMES[0], "--members", "--purpose", "Look at who has left", role="data manager")
     assert listed.exit_code == 0 and listed.output.count("definition changed") == frames["changes"].height
+    followed = command(home, "history", NAMES[0], "--members", "--purpose", "Follow who has left", role="data manager")
+    lines = [line for line in followed.output.splitlines() if line.startswith(f"{frames['changes']['person_id'][0]},")]
+    assert [line.split(",")[2] for line in lines] == ["member", "rule not met"]
+    assert command(home, "history", NAMES[0]).output.count("definition changed") == 1
     counted = command(home, "diff")
     assert "definition changed" in counted.output and str(frames["changes"]["person_id"][0]) not in counted.output
 

@@ -105,6 +105,18 @@ def test_where_a_person_stands() -> None:
     ]
 
 
+def test_who_stands_elsewhere() -> None:
+    """30 stay members, 12 become members, 3 leave for good, 20 stay outside: the three are not told."""
+    stood = ["member"] * 33 + ["rule not met"] * 12 + ["no entry event"] * 20
+    stands = ["member"] * 30 + ["rule not met"] * 3 + ["member"] * 12 + ["no entry event"] * 20
+    before, now = (pl.DataFrame({"person_id": range(65), "status": side}) for side in (stood, stands))
+    assert membership.transitions(before, now) == [
+        ("member", "rule not met", "<11"),
+        ("rule not met", "member", 12),
+    ]
+    assert membership.transitions(now, now) == []
+
+
 def test_exposures_to_study_treatment_tell_days_alone() -> None:
     """Two products become the same rows; another medicine stays; eras go where a product could be told from them."""
     rows = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 DATASET = "cohorts"
 """Name of the chain of memberships."""
 TABLES = ("cohort", "cohort_definition")
+STANDING = "cohort_standing"
+"""Table with a digest, by cohort, of where everybody stands: where that is as before, the run adds no version."""
 ZONE = "omop"
 SHOWN_RUNS = 24
 
@@ -41,6 +43,7 @@ class Cohort:
         attrition: Persons step by step.
         difference: From the run before.
         sizes: Members over the runs as a page may show them, this one last.
+        moves: Persons who stand elsewhere than in the run before: where they stood, where they stand, how many.
     """
 
     definition: Definition
@@ -49,6 +52,7 @@ class Cohort:
     attrition: Attrition
     difference: membership.Difference
     sizes: tuple[int | None, ...]
+    moves: tuple[tuple[str, str, int | str], ...] = ()
 
     @property
     def rules(self) -> list[str]:
@@ -99,6 +103,19 @@ class Before:
         found: Mapping[str, Any] = self.manifest.evidence["cohorts"].get(name, {})
         return found
 
+    def standing(self, run: Step) -> pl.DataFrame | None:
+        """Where everybody stood in each cohort; None where it can no longer be opened."""
+        from trialops.errors import TrialOpsError
+        from trialops.stores.sealed import unseal
+
+        sealed = self.manifest.evidence["sealed"]
+        try:
+            frames = unseal(sealed, vault=run.vault, objects=run.objects)
+        except TrialOpsError:
+            return None
+        run.audit("data.unseal", "cohort standing", str(sealed["digest"]), reason="compare with the run before")
+        return frames["standing"]
+
 
 def manage(
     run: Step,
@@ -132,21 +149,26 @@ def manage(
         found = _evaluate(run, tables, chosen)
         shared = overlap({one.name: _persons(found[one.name]) for one in chosen}, len(load.persons))
         versions = {one.name: _version(run, one) for one in chosen}
+        standing = {one.name: _standing(one, found[one.name], load) for one in chosen}
+        stood = before.standing(run) if before else None
         made, sealed = [], []
         for one in chosen:
             state = _state(one, found[one.name], tables, load, words.digest, before)
             hidden = shared.size_withheld(one.name)
-            made.append(_cohort(run, one, versions[one.name], found[one.name], load, state, hidden))
+            cohort = _cohort(run, one, versions[one.name], found[one.name], load, state, hidden)
+            made.append(replace(cohort, moves=_moves(one, stood, standing[one.name], hidden=hidden)))
             sealed.append((one, state))
     finally:
         tables.close()
     rows = {one.id: found[one.name].members for one in chosen}
+    frames = _sealed(sealed, standing)
     written = {
         "cohort": membership.cohort_table(rows),
         "cohort_definition": membership.definition_table(chosen, versions),
+        STANDING: _digests(standing),
     }
     snapshot = run.write(cohorts, written, zone=ZONE)
-    run.seal(changes, _sealed(sealed, found, load))
+    run.seal(changes, frames)
     evidence = {
         "cohorts": {one.definition.name: _note(one) for one in made},
         "data": load.digest,
@@ -181,6 +203,27 @@ def _note(one: Cohort) -> dict[str, Any]:
         "since": one.difference.words,
         "changes": [list(line) for line in one.difference.reasons],
     }
+
+
+def standing_over_time(run: Step, links: Sequence[Manifest], name: str) -> pl.DataFrame:
+    """Where each person stood in a cohort, whenever that changed: person_id, at, status, unmet; by person and time.
+
+    Args:
+        run: The step; who asks has been authorised.
+        links: Runs that had the cohort, oldest first.
+        name: The cohort.
+    """
+    import polars as pl
+
+    parts = []
+    for link in links:
+        frame = Before(link, pl.DataFrame(), {}).standing(run)
+        if frame is not None:
+            mine = frame.filter(pl.col("cohort") == name)
+            parts.append(mine.select("person_id", pl.lit(link.at[:19]).alias("at"), "status", "unmet"))
+    whole = pl.concat(parts).sort("person_id", "at", maintain_order=True)
+    same = pl.struct("status", "unmet") == pl.struct("status", "unmet").shift(1).over("person_id")
+    return whole.filter(~same.fill_null(False))
 
 
 def _evaluate(run: Step, tables: CdmTables, chosen: Sequence[Definition]) -> dict[str, Evaluated]:
@@ -289,17 +332,40 @@ def _earlier_sizes(run: Step, one: Definition) -> list[int]:
     return sizes
 
 
+def _standing(one: Definition, found: Evaluated, load: Load) -> pl.DataFrame:
+    return membership.eligibility(found, [rule.name for rule in one.expression.rules], load.persons)
+
+
+def _moves(
+    one: Definition, stood: pl.DataFrame | None, stand: pl.DataFrame, *, hidden: bool
+) -> tuple[tuple[str, str, int | str], ...]:
+    """Persons who stand elsewhere than before; none where the run before did not have the cohort."""
+    import polars as pl
+
+    mine = stood.filter(pl.col("cohort") == one.name) if stood is not None else None
+    if mine is None or mine.is_empty():
+        return ()
+    return tuple(membership.transitions(mine, stand, withheld=hidden))
+
+
+def _digests(standing: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    import polars as pl
+
+    from trialops.stores.digest import table_digest
+
+    rows = [{"cohort": name, "digest": table_digest(frame.to_arrow())} for name, frame in sorted(standing.items())]
+    return pl.DataFrame(rows, schema={"cohort": pl.String, "digest": pl.String})
+
+
 def _sealed(
-    states: Sequence[tuple[Definition, _State]], found: Mapping[str, Evaluated], load: Load
+    states: Sequence[tuple[Definition, _State]], standing: Mapping[str, pl.DataFrame]
 ) -> dict[str, pl.DataFrame]:
     """changes: who entered, left or has other dates, and why; standing: where everybody stands."""
     import polars as pl
 
-    changes, standing = [], []
+    changes = []
     for one, state in states:
-        rules = [rule.name for rule in one.expression.rules]
-        where = membership.eligibility(found[one.name], rules, load.persons).with_columns(cohort=pl.lit(one.name))
-        standing.append(where)
-        told = state.changed.join(where.drop("cohort"), on="person_id", how="left", maintain_order="left")
+        told = state.changed.join(standing[one.name], on="person_id", how="left", maintain_order="left")
         changes.append(told.with_columns(cohort=pl.lit(one.name)))
-    return {"changes": pl.concat(changes), "standing": pl.concat(standing)}
+    every = [frame.with_columns(cohort=pl.lit(name)) for name, frame in standing.items()]
+    return {"changes": pl.concat(changes), "standing": pl.concat(every)}

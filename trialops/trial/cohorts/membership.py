@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SPAN = ["person_id", "start_date", "end_date"]
 DEFINITION, DATA, BOTH, PROGRAM = "definition changed", "data changed", "definition and data changed", "program changed"
+MEMBER = "member"
 ENTERED, LEFT, MOVED = "entered", "left", "changed dates"
 
 
@@ -97,7 +98,7 @@ def eligibility(evaluated: Evaluated, rules: Sequence[str], persons: pl.Series) 
     every = {mask: "; ".join(names) for mask, names in lacking.items()}
     status = (
         pl.when(pl.col("_in").fill_null(False))
-        .then(pl.lit("member"))
+        .then(pl.lit(MEMBER))
         .when(pl.col("mask").is_null())
         .then(pl.lit("no entry event"))
         .when(pl.col("first_unmet") != "")
@@ -246,6 +247,29 @@ def count_changes(
     shown = protect(dict(cells), figures)
     reasons = tuple((c, r, shown[f"{c}: {r}"]) for c, r in counted)
     return Difference(known, definition_changed, data_changed, shown, reasons, changed.height > 0)
+
+
+def transitions(before: pl.DataFrame, now: pl.DataFrame, *, withheld: bool = False) -> list[tuple[str, str, int | str]]:
+    """Persons by where they stood and where they stand, as a page may show them; those who stand as before left out.
+
+    Args:
+        before: From :func:`eligibility`, of the run before.
+        now: The same, of this run.
+        withheld: Whether the number of members now may not be shown, because of another table.
+    """
+    import polars as pl
+
+    absent = pl.lit("not in the data")
+    both = before.select("person_id", before="status").join(
+        now.select("person_id", now="status"), on="person_id", how="full", coalesce=True
+    )
+    counted = both.group_by(pl.col("before").fill_null(absent), pl.col("now").fill_null(absent)).len()
+    cells = {(b, n): count for b, n, count in counted.iter_rows()}
+    members = frozenset(cell for cell in cells if cell[1] == MEMBER)
+    figures = [Figure("all", frozenset(cells), 1000), Figure("members", members, 200, withheld)]
+    figures += [Figure(f"{b} > {n}", frozenset({(b, n)})) for b, n in cells]
+    shown = protect(dict(cells), figures)
+    return [(b, n, shown[f"{b} > {n}"]) for b, n in sorted(cells) if b != n]
 
 
 def series(sizes: Sequence[int], *, withheld: bool = False) -> list[int | None]:

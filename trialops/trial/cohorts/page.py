@@ -112,6 +112,8 @@ def cohort_sections(one: Cohort) -> list[Section]:
             Facts({name: shown[name] for name in ("before", "now", ENTERED, LEFT, MOVED)}),
             Table(["change", "reason", "persons"], [list(line) for line in one.difference.reasons]),
         ]
+    if one.moves:
+        change.append(Table(["stood", "stands", "persons"], [list(line) for line in one.moves], "Eligibility."))
     sizes = [(n + 1, size) for n, size in enumerate(one.sizes) if size is not None]
     if len(sizes) > 1:
         drawn = plots.lines(
