@@ -191,6 +191,7 @@ def drawn(rng: random.Random) -> tuple[list[Known], list[Sent], str, str]:
     return known, sent, authority, zone
 
 
+@pytest.mark.slow
 def test_ten_thousand_histories_have_the_clocks_of_the_brute_force() -> None:
     rng, days = random.Random(SEED), clock_days()
     started = {"follow_up": 0, "complete": 0, "grave": 0, "serious": 0}
