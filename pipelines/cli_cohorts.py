@@ -55,7 +55,7 @@ def list_command(as_json: bool) -> None:
     """List the definitions cohort_management would use, and what the newest run made of them."""
     from pipelines.cli import table
     from trialops.trial.cohorts.definitions import definitions
-    from trialops.trial.cohorts.manage import last
+    from trialops.trial.cohorts.records import last
 
     run = _run()
     chosen, source = definitions(run.objects)
@@ -90,8 +90,8 @@ def show(name: str, as_expression: bool, as_sql: bool, members: bool, purpose: s
     """Show cohort NAME of the newest run: counts, definition, SQL, or its members."""
     from trialops.trial.cohorts.circe import read_expression
     from trialops.trial.cohorts.concept_sets import resolve
-    from trialops.trial.cohorts.manage import last
     from trialops.trial.cohorts.membership import members_of
+    from trialops.trial.cohorts.records import last
     from trialops.trial.cohorts.sql_cohort import compile_expression
 
     run = _run()
@@ -127,7 +127,7 @@ def diff(name: str, members: bool, purpose: str) -> None:
 
     from pipelines.cli import table
     from trialops.stores.sealed import unseal
-    from trialops.trial.cohorts.manage import last
+    from trialops.trial.cohorts.records import last
 
     run = _run()
     before = last(run)
@@ -160,7 +160,7 @@ def diff(name: str, members: bool, purpose: str) -> None:
 def history(name: str, members: bool, purpose: str) -> None:
     """Follow cohort NAME over the runs in which anybody's standing changed: its size, or with --members each person."""
     from pipelines.cli import table
-    from trialops.trial.cohorts.manage import DATASET, last
+    from trialops.trial.cohorts.records import DATASET, last
 
     run = _run()
     if last(run) is None:
@@ -170,7 +170,7 @@ def history(name: str, members: bool, purpose: str) -> None:
         raise _unknown(name)
     if members:
         from trialops.governance.access import authorise
-        from trialops.trial.cohorts.manage import standing_over_time
+        from trialops.trial.cohorts.records import standing_over_time
 
         authorise(run, USE, purpose, subject=f"eligibility for cohort {name} over time")
         _print(standing_over_time(run, links, name))

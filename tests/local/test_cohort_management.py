@@ -28,8 +28,8 @@ from trialops.stores.refs import Snapshot
 from trialops.stores.sealed import unseal
 from trialops.synthetic import generate
 from trialops.trial.cohorts.definitions import SHIPPED, in_folder
-from trialops.trial.cohorts.manage import DATASET, last
 from trialops.trial.cohorts.membership import members_of
+from trialops.trial.cohorts.records import DATASET, last
 
 pytestmark = pytest.mark.slow
 NAMES = ["elderly-high-pressure", "liver-enzymes", "skin-reaction", "treated"]

@@ -16,18 +16,13 @@ from trialops.trial.cohorts.definitions import Definition, definitions
 from trialops.trial.cohorts.evaluate import CdmTables, Evaluated
 from trialops.trial.cohorts.load import Load, read_load
 from trialops.trial.cohorts.overlap import Overlap, overlap
+from trialops.trial.cohorts.records import DATASET, STANDING, Before, last
 
 if TYPE_CHECKING:
     import polars as pl
 
     from trialops.stores.context import Artifact, Step
-    from trialops.stores.lake import Manifest
 
-DATASET = "cohorts"
-"""Name of the chain of memberships."""
-TABLES = ("cohort", "cohort_definition")
-STANDING = "cohort_standing"
-"""Table with a digest, by cohort, of where everybody stands: where that is as before, the run adds no version."""
 ZONE = "omop"
 SHOWN_RUNS = 24
 
@@ -82,39 +77,6 @@ class Managed:
     def changed(self) -> int:
         """Cohorts of which somebody's membership has changed."""
         return sum(one.difference.any for one in self.cohorts)
-
-
-@dataclass(frozen=True)
-class Before:
-    """The run before.
-
-    Attributes:
-        manifest: Its link in the chain.
-        cohorts: Its membership table.
-        definitions: Canonical JSON by cohort_definition_id.
-    """
-
-    manifest: Manifest
-    cohorts: pl.DataFrame
-    definitions: Mapping[int, str]
-
-    def noted(self, name: str) -> Mapping[str, Any]:
-        """What it noted of a cohort: digest and version; empty where it had none of that name."""
-        found: Mapping[str, Any] = self.manifest.evidence["cohorts"].get(name, {})
-        return found
-
-    def standing(self, run: Step) -> pl.DataFrame | None:
-        """Where everybody stood in each cohort; None where it can no longer be opened."""
-        from trialops.errors import TrialOpsError
-        from trialops.stores.sealed import unseal
-
-        sealed = self.manifest.evidence["sealed"]
-        try:
-            frames = unseal(sealed, vault=run.vault, objects=run.objects)
-        except TrialOpsError:
-            return None
-        run.audit("data.unseal", "cohort standing", str(sealed["digest"]), reason="compare with the run before")
-        return frames["standing"]
 
 
 def manage(
@@ -182,17 +144,6 @@ def manage(
     return Managed(tuple(made), shared, load, source, tuple(gone))
 
 
-def last(run: Step) -> Before | None:
-    """The newest memberships that still verify; None before the first run."""
-    link = run.lake.last_validated(DATASET)
-    if link is None:
-        return None
-    frames = {name: run.lake.read(link.snapshot.tables[name]) for name in TABLES}
-    table = frames["cohort_definition"]
-    syntax = dict(table.select("cohort_definition_id", "cohort_definition_syntax").iter_rows())
-    return Before(link, frames["cohort"], syntax)
-
-
 def _note(one: Cohort) -> dict[str, Any]:
     """What the chain says of a cohort: names, digests, and figures that may be told."""
     return {
@@ -203,27 +154,6 @@ def _note(one: Cohort) -> dict[str, Any]:
         "since": one.difference.words,
         "changes": [list(line) for line in one.difference.reasons],
     }
-
-
-def standing_over_time(run: Step, links: Sequence[Manifest], name: str) -> pl.DataFrame:
-    """Where each person stood in a cohort, whenever that changed: person_id, at, status, unmet; by person and time.
-
-    Args:
-        run: The step; who asks has been authorised.
-        links: Runs that had the cohort, oldest first.
-        name: The cohort.
-    """
-    import polars as pl
-
-    parts = []
-    for link in links:
-        frame = Before(link, pl.DataFrame(), {}).standing(run)
-        if frame is not None:
-            mine = frame.filter(pl.col("cohort") == name)
-            parts.append(mine.select("person_id", pl.lit(link.at[:19]).alias("at"), "status", "unmet"))
-    whole = pl.concat(parts).sort("person_id", "at", maintain_order=True)
-    same = pl.struct("status", "unmet") == pl.struct("status", "unmet").shift(1).over("person_id")
-    return whole.filter(~same.fill_null(False))
 
 
 def _evaluate(run: Step, tables: CdmTables, chosen: Sequence[Definition]) -> dict[str, Evaluated]:
