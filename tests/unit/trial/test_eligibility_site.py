@@ -21,9 +21,10 @@ def of(subject: int, value: str) -> dict[str, object]:
 
 
 def test_a_disagreement_with_the_site_is_a_query() -> None:
-    subjects = [IN, IN, IN, OUT, OUT, {}, IN]
-    rows = [of(1, "2"), of(2, "1"), of(4, "2"), of(5, "1"), of(6, "2"), of(7, "1")]
-    recorded = [{"USUBJID": "S5", "IETESTCD": "EX1", "IESEQ": 7.0}, {"USUBJID": "S7", "IETESTCD": "ex1", "IESEQ": 9.0}]
+    subjects = [IN, IN, IN, OUT, OUT, {}, IN, OUT]
+    rows = [of(1, "2"), of(2, "1"), of(4, "2"), of(5, "1"), of(6, "2"), of(7, "1"), of(8, "2")]
+    recorded = [{"USUBJID": "S5", "IETESTCD": "EX1", "IESEQ": 7.0}, {"USUBJID": "S7", "IETESTCD": "ex1", "IESEQ": 9.0},
+                {"USUBJID": "S8", "IETESTCD": "EX1", "IESEQ": 1.0}]  # fmt: skip
     trial = small_trial(subjects, LB=rows, IE=recorded)
     found = compare_with_site(trial, evaluate(trial, one_rule(CREATININE, kind="exclusion", code="EX1")))
     assert tuple(found.columns) == QUERY
@@ -34,7 +35,7 @@ def test_a_disagreement_with_the_site_is_a_query() -> None:
         ("ELIG002", "major", "S7", "IE", 9),
         ("ELIG003", "major", "S3", "LB", None),
         ("ELIG004", "minor", "S4", "LB", 3),
-    ], "S2 agrees; S6 is still being screened"
+    ], "S2 and S8 agree; S6 is still being screened"
     without = TrialTables("T", {k: v for k, v in trial.tables.items() if k != "IE"}, "d")
     rules = compare_with_site(without, evaluate(without, one_rule(CREATININE, kind="exclusion")))["rule"].to_list()
     assert rules == ["ELIG001", "ELIG003"], "without IE nothing can be missing from it"
