@@ -1,0 +1,1 @@
+"""Operations: health of services and machines, durations, upkeep of lake and database."""
