@@ -43,6 +43,11 @@ class Settings(BaseSettings):
         fhir_ca: PEM file of certificates to trust for it instead of the system's.
         regulatory_token: Bearer token for the gateway at REGULATORY_REPORTING_API.
         regulatory_ca: PEM file of certificates to trust for it instead of the system's.
+        alertmanager_url: Alertmanager that alerts are handed to first; empty: people are told by the platform itself.
+        alerts_url: Address under which `trialops alerts serve` is reached; links to take an alert need it.
+        alerts_key: Key that signs those links; at least 32 characters. Empty: one is made below `home`.
+        alert_rules: ``embedded``: the platform evaluates its rules; ``prometheus``: Prometheus alone does.
+        alert_routes: YAML file of routes, receivers and duty instead of the one that ships.
         role: Role of the acting person or service account: exports of data are granted by role.
         profile: ``embedded``, or ``cluster``, which refuses any store that would live in a pod.
     """
@@ -60,6 +65,11 @@ class Settings(BaseSettings):
     ray_address: str = ""
     study: str = "trial"
     actor: str = ""
+    alertmanager_url: str = ""
+    alerts_url: str = ""
+    alerts_key: SecretStr | None = None
+    alert_rules: Literal["embedded", "prometheus"] = "embedded"
+    alert_routes: str = ""
     role: str = ""
     run_id: str = ""
     pipeline: str = ""
