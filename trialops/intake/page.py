@@ -41,10 +41,11 @@ def intake_page(intake: Intake) -> Page:
         "randomised": facts["randomised"],
         "screen failures": suppressed(facts["screen_failures"]),
         "sites": facts["sites"],
+        # How many, not which: a delivery is unblinded, and this page is for everybody.
+        "arms": len(facts["arms"]),
         "completed": suppressed(facts.get("completed") or 0),
         "discontinued": suppressed(facts.get("discontinued") or 0),
     }
-    arms = [(arm, suppressed(n)) for arm, n in facts["arms"].items()]
     reasons_left = facts.get("reasons") or {}
     frequent = {reason: n for reason, n in reasons_left.items() if suppressed(n) == n}
     left: list[Figure | Text] = []
@@ -57,7 +58,7 @@ def intake_page(intake: Intake) -> Page:
     return Page(
         "Intake",
         [
-            Section("The trial as delivered", [Facts(shown), Table(("arm", "randomised"), arms)]),
+            Section("The trial as delivered", [Facts(shown)]),
             Section(
                 "Rows by file",
                 [

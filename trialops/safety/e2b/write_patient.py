@@ -67,9 +67,9 @@ def write_study(role: Any, study: Study, *, fda: bool) -> None:
             )
             coded(place, "code", registration.country, oids.COUNTRY)
     if fda:
-        for root, number in ((oids.FDA_IND, study.ind_number), (oids.FDA_PRE_ANDA, study.pre_anda_number)):
-            if number is not None:
-                _authorization(inner, root, number)
+        for root, own in ((oids.FDA_IND, study.ind_number), (oids.FDA_PRE_ANDA, study.pre_anda_number)):
+            if own is not None:
+                _authorization(inner, root, own)
         for number in study.cross_reported:
             _authorization(inner, oids.FDA_CROSS_REPORTED, number)
 
