@@ -109,10 +109,14 @@ def _missing(found: Eligibility) -> Item:
     )
     if rows.is_empty():
         return Text("Nothing: every criterion could be decided for everybody.")
-    # How many are unknown is shown by criterion: what a criterion lacks is told as parts of that whole.
+    # What a criterion lacks are parts of how many are unknown: where that is left out, they would give it away.
+    told = {name: hidden([met, no, open_])[2] for name, _, met, no, open_ in found.outcomes().iter_rows()}
     shown: list[tuple[str, str, str, int | str]] = []
-    for _, own in rows.group_by("criterion", maintain_order=True):
-        shown += [(*row[:3], n) for row, n in zip(own.rows(), hidden(own["subjects"].to_list()), strict=True)]
+    for (name,), own in rows.group_by("criterion", maintain_order=True):
+        counts = hidden(own["subjects"].to_list())
+        if not isinstance(told[str(name)], int):
+            counts = [n if isinstance(n, str) else WITHHELD for n in counts]
+        shown += [(*row[:3], n) for row, n in zip(own.rows(), counts, strict=True)]
     return Table(("criterion", "domain", "what is missing", "subjects"), shown)
 
 

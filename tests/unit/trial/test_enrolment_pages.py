@@ -138,6 +138,12 @@ def test_the_eligibility_page_shows_counts_alone() -> None:
     other = evaluate(parts, one_rule(RULE, kind="exclusion"))
     told = render(eligibility_page(other, coverage(trial, other.criteria), queries, nothing, compared=True, day=None))
     assert other.outcomes().row(0)[4] == 40 and ">38<" not in told and ">2<" not in told
+    # Nine met, none not met, 51 unknown: the 51 would tell the nine.
+    few = trial.table("LB").filter(pl.col("LBORRES") == "2").head(9)
+    alone = evaluate(TrialTables("T", {**trial.tables, "LB": few}, "d"), one_rule(RULE, kind="exclusion"))
+    assert alone.outcomes().row(0)[2:] == (9, 0, 51)
+    told = render(eligibility_page(alone, coverage(trial, alone.criteria), queries, nothing, compared=True, day=None))
+    assert ">51<" not in told and ">9<" not in told and "no CREAT result" in told
     first = render(eligibility_page(found, coverage(trial, found.criteria), queries, nothing, compared=False, day=None))
     assert "This is the first evaluation." in first
     assert "names no eligibility criteria" in render(no_criteria_page(study()))
