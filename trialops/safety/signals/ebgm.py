@@ -7,7 +7,7 @@ Given n reports where E were expected, lambda follows
 with Q the share of the first component given n, P f1(n) / (P f1(n) + (1 - P) f2(n)). EBGM is the geometric mean,
 exp of the expected ln lambda.
 
-Which f is meant is not the same in all of the literature, and it matters. DuMouchel (1999, equation 6) and the programs
+Which f is meant is not the same in all of the literature, and it matters. DuMouchel (1999) and the programs
 built on it take the plain negative binomials, though P was fitted with each conditioned on n >= 1: ``truncated=False``,
 the default, to which published results can be compared. Conditioned densities in both places (``truncated=True``) are
 the consistent form, in which P is the share among reported pairs: the first component then gets less weight at small

@@ -1,4 +1,4 @@
-"""Fewer points for the fit of the prior: data squashing (DuMouchel and Pregibon 2001, section 3)."""
+"""Fewer points for the fit of the prior: data squashing (DuMouchel and Pregibon 2001)."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,8 @@ DENSE_CELLS = 120_000_000
 """Largest rectangle of codes kept as one array: 480 MB."""
 PENDING = 4_000_000
 """Keys that wait at most before they are merged."""
-_BLOCK_CELLS = 4_000_000
+_BLOCK_CELLS = 2_000_000
+_WORKERS = 2
 
 
 def run_lengths(keys: NDArray[np.int64]) -> Runs:
@@ -111,17 +113,21 @@ class Tally:
         grid = self._grid
         rows, columns = np.argsort(high_place), np.argsort(low_place)
         rows, columns = rows[rows < grid.shape[0]], columns[columns < grid.shape[1]]
-        parts = []
-        step = max(1, _BLOCK_CELLS // max(columns.size, 1))
-        for start in range(0, rows.size, step):
+
+        def part(start: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
             block = grid[rows[start : start + step]].take(columns, axis=1)
-            line, place = np.divmod(np.flatnonzero(block), columns.size)
-            new_high, new_low = high_place[rows[start + line]], low_place[columns[place]]
-            parts.append((new_high, new_low, block[line, place].astype(np.int64)))
+            there = np.flatnonzero(block)
+            line = there // columns.size
+            new_high, new_low = high_place[rows[start + line]], low_place[columns[there - line * columns.size]]
+            return new_high, new_low, block.reshape(-1)[there].astype(np.int64)
+
+        step = max(1, _BLOCK_CELLS // max(columns.size, 1))
+        with ThreadPoolExecutor(_WORKERS) as pool:
+            parts = list(pool.map(part, range(0, rows.size, step)))
         return (
-            np.concatenate([part[0] for part in parts]),
-            np.concatenate([part[1] for part in parts]),
-            np.concatenate([part[2] for part in parts]),
+            np.concatenate([found[0] for found in parts]),
+            np.concatenate([found[1] for found in parts]),
+            np.concatenate([found[2] for found in parts]),
         )
 
     def _into_grid(self, keys: NDArray[np.int64], counts: NDArray[np.int64]) -> bool:

@@ -178,6 +178,16 @@ def test_expected_counts_of_pairs_that_were_not_reported() -> None:
     assert e.sum() == pytest.approx(rows[0] * rows[1] / 300, rel=0.05)
 
 
+def test_margins_too_large_to_lay_out_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    import trialops.safety.signals.counts as module
+
+    counts = count_reports(ReportRows(reports(), Columns(strata=STRATA)))
+    wanted = counts.expected()
+    monkeypatch.setattr(module, "_LAID_OUT", 0)
+    monkeypatch.setattr(module, "_CELLS", 40)
+    np.testing.assert_array_equal(counts.expected(), wanted)
+
+
 @pytest.mark.parametrize(
     ("cells", "pending"),
     [(10_000, 1), (80, 1), (0, 1), (10_000, 10_000), (10_000, 60)],
