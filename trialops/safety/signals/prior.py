@@ -134,7 +134,8 @@ def fit_prior(points: Points, policy: PriorPolicy) -> Prior:
             where="EBGM",
             fix="Screen a larger database, or use PRR, ROR and IC alone.",
         )
-    optima = sorted((_optimum(points, policy, start) for start in policy.starts), key=lambda o: o.nll)
+    # Optima that differ in the last bits alone stay in the order of their starts.
+    optima = sorted((_optimum(points, policy, start) for start in policy.starts), key=lambda o: round(o.nll, 6))
     best = optima[0]
     _refuse_bound(best, policy)
     # Starts that stayed behind in a worse optimum say nothing against the best one; two must have found it.
