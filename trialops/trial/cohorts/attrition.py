@@ -37,10 +37,6 @@ class Attrition:
     cells: Counter[tuple[int, bool]]
     shown: Shown
 
-    def exact(self, name: str) -> int:
-        """A count as it is."""
-        return self.shown.exact[name]
-
     def flow(self) -> list[tuple[str, int | str]]:
         """What is shown from everybody in the data down to the members, step by step."""
         names = [ALL, ENTRY, *(f"left {n}" for n in range(len(self.rules))), MEMBERS]

@@ -61,17 +61,7 @@ def read_expression(document: Any, path: str = "$") -> Expression:
     Raises:
         TrialOpsError: Something in it is wrong or not supported; `where` is its path.
     """
-    known = [
-        "Title",
-        "cdmVersionRange",
-        "PrimaryCriteria",
-        "AdditionalCriteria",
-        "ConceptSets",
-        "QualifiedLimit",
-        "ExpressionLimit",
-    ]
-    known += ["InclusionRules", "EndStrategy", "CensoringCriteria", "CollapseSettings", "CensorWindow", "StudyDays"]
-    node = Node.of(document, path, known)
+    node = Node.of(document, path, KEYS)
     primary = Node.of(
         node.need("PrimaryCriteria", anything),
         node.at("PrimaryCriteria"),
@@ -176,17 +166,7 @@ def _offset(value: Any, path: str) -> DateOffset:
 
 
 def _era(value: Any, path: str) -> CustomEra:
-    known = [
-        "DrugCodesetId",
-        "GapDays",
-        "GapUnit",
-        "GapUnitValue",
-        "Offset",
-        "OffsetUnit",
-        "OffsetUnitValue",
-        "DaysSupplyOverride",
-    ]
-    node = Node.of(value, path, known)
+    node = Node.of(value, path, ERA_KEYS)
     return CustomEra(
         node.need("DrugCodesetId", whole),
         days(node, "GapDays", "GapUnitValue", "GapUnit", 0) or 0,
