@@ -222,6 +222,23 @@ class Lake:
                 return commits
         raise TrialOpsError("A table is being written by too many runs at once", where=table, fix="Run the step again.")
 
+    def opened(self, table: str, version: int | None = None) -> DeltaTable:
+        """A table as delta-rs sees it, at a version or the newest: for its files and commits, never for its rows.
+
+        Raises:
+            IntegrityError: It is not there, or its log cannot be read.
+        """
+        from deltalake.exceptions import DeltaError, TableNotFoundError
+
+        try:
+            return self._open(table, version)
+        except (DeltaError, TableNotFoundError, OSError) as error:
+            raise IntegrityError(
+                f"A table cannot be opened ({type(error).__name__})",
+                where=table if version is None else f"{table}@{version}",
+                fix="Check the store for a missing or damaged transaction log.",
+            ) from None
+
     def tables(self) -> list[str]:
         """Full names of all tables, in order."""
         from trialops.stores.objects import open_store
@@ -350,17 +367,26 @@ class Lake:
         Returns:
             Files deleted.
         """
+        return self.dispose_all(table, [version], note)
+
+    def dispose_all(self, table: str, versions: Sequence[int], note: Mapping[str, Any]) -> int:
+        """Delete the rows of several versions of a table; see :meth:`dispose`.
+
+        What is deleted is noted first. A process that dies in between leaves files that no version needs, and calling
+        it again deletes them.
+        """
         from trialops.stores.objects import open_store
 
-        key = disposal_key(table, version)
-        self.objects.put(key, json.dumps(dict(note), sort_keys=True).encode(), if_absent=True)
-        others = {
+        text = json.dumps(dict(note), sort_keys=True).encode()
+        for version in versions:
+            self.objects.put(disposal_key(table, version), text, if_absent=True)
+        needed = {
             _file_name(uri)
             for commit in self.versions(table)
-            if commit["version"] != version and not self.disposed(table, commit["version"])
+            if not self.disposed(table, commit["version"])
             for uri in self._open(table, commit["version"]).file_uris()
         }
-        gone = {_file_name(uri) for uri in self._open(table, version).file_uris()} - others
+        gone = {_file_name(uri) for v in versions for uri in self._open(table, v).file_uris()} - needed
         files = open_store(self.url)
         there = [f"{table}/{name}" for name in sorted(gone) if files.exists(f"{table}/{name}")]
         for name in there:

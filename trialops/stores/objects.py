@@ -31,6 +31,10 @@ class ObjectStore(Protocol):
         """Keys below ``prefix/``, in order."""
         ...
 
+    def listing(self, prefix: str) -> Iterator[tuple[str, int, datetime]]:
+        """Key, bytes and time of writing (UTC) of what is below ``prefix/``, in order of the keys."""
+        ...
+
     def exists(self, key: str) -> bool:
         """Whether the key is taken."""
         ...
@@ -75,6 +79,16 @@ class _Obstore:
 
         keys = [str(item["path"]) for batch in obstore.list(self._store, prefix or None) for item in batch]
         return iter(sorted(keys))
+
+    def listing(self, prefix: str) -> Iterator[tuple[str, int, datetime]]:
+        import obstore
+
+        found = [
+            (str(item["path"]), int(item["size"]), item["last_modified"])
+            for batch in obstore.list(self._store, prefix or None)
+            for item in batch
+        ]
+        return iter(sorted(found))
 
     def exists(self, key: str) -> bool:
         import obstore
