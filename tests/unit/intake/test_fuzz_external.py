@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,4 +33,6 @@ def test_fuzz(name: str, runs: int, tmp_path: Path) -> None:
     ]
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, timeout=250, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert f"Done {runs} runs" in done.stderr
+    # On a busy machine a batch may end a little later than asked for.
+    told = re.search(r"Done (\d+) runs", done.stderr)
+    assert told and int(told[1]) >= runs, done.stderr[-3000:]
