@@ -114,6 +114,8 @@ def occurred(before: Known, alert: Alert, at: datetime, origin: str = EVENT) -> 
         since=utc_text(at),
         seen=utc_text(at),
         count=1,
+        # What was told stays known, so that an alert that comes and goes is told no more often than its group.
+        told={who: {**note, "status": "resolved"} for who, note in before.told.items()},
     )
 
 

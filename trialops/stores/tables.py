@@ -432,6 +432,21 @@ alert_silences = sa.Table(
     sa.UniqueConstraint("study", "silence", "seq"),
 )
 
+alert_measures = sa.Table(
+    "alert_measures",
+    metadata,
+    sa.Column("id", _KEY, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("study", sa.String(128), nullable=False),
+    sa.Column("run_id", sa.String(128), nullable=False),
+    sa.Column("finished", sa.String(32), nullable=False),
+    sa.Column("metric", sa.String(128), nullable=False),
+    sa.Column("labels", sa.String(512), nullable=False),
+    sa.Column("value", sa.Float, nullable=False),
+    sa.UniqueConstraint("run_id", "finished", "metric", "labels"),
+    sa.Index("ix_alert_measures_study_metric", "study", "metric"),
+)
+
 APPEND_ONLY = (
     "audit_events",
     "signatures",
@@ -455,5 +470,6 @@ APPEND_ONLY = (
     "alert_events",
     "alert_messages",
     "alert_silences",
+    "alert_measures",
 )
 """Tables whose rows are never changed or removed, by trigger (21 CFR 11.10(e))."""

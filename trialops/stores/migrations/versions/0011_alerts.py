@@ -1,4 +1,4 @@
-"""Alerts: what happened to each, messages to their receivers, silences; rows that are only ever added."""
+"""Alerts: what happened to each, messages, silences, what runs have measured; rows that are only ever added."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0010"
 branch_labels = None
 depends_on = None
 
-TABLES = ("alert_events", "alert_messages", "alert_silences")
+TABLES = ("alert_events", "alert_messages", "alert_silences", "alert_measures")
 
 
 def upgrade() -> None:
@@ -67,6 +67,20 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_alert_silences"),
         sa.UniqueConstraint("study", "silence", "seq", name="uq_alert_silences_study_silence_seq"),
     )
+    op.create_table(
+        "alert_measures",
+        *head(),
+        sa.Column("run_id", sa.String(128), nullable=False),
+        sa.Column("finished", sa.String(32), nullable=False),
+        sa.Column("metric", sa.String(128), nullable=False),
+        sa.Column("labels", sa.String(512), nullable=False),
+        sa.Column("value", sa.Float, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_alert_measures"),
+        sa.UniqueConstraint(
+            "run_id", "finished", "metric", "labels", name="uq_alert_measures_run_id_finished_metric_labels"
+        ),
+    )
+    op.create_index("ix_alert_measures_study_metric", "alert_measures", ["study", "metric"])
     for table in TABLES:
         _append_only(table)
 
