@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from trialops.errors import TrialOpsError
 from trialops.safety.blinding import blind
-from trialops.safety.case_queries import confirmed, keep_queries
+from trialops.safety.case_queries import keep_queries
 from trialops.safety.case_rows import CaseEvent, SubjectRows, case_events
 from trialops.safety.case_versions import CaseVersions, authorities_of, event_hash
 from trialops.safety.classification import Authority
 from trialops.safety.clock_times import local_day, utc_text
 from trialops.safety.clocks import Clock, clocks
-from trialops.safety.events import SafetyEvents, safety_events
+from trialops.safety.events import SafetyEvents
+from trialops.safety.judged import event_hashes, judged_events
 from trialops.safety.register import CaseRegister
 from trialops.safety.register_records import FOLLOW_UP, INITIAL, NULLIFICATION, Action, Version, history
 from trialops.safety.safety_policy import clock_days
@@ -92,8 +93,8 @@ def assess_cases(
     tables = blind(trial) if study.blinded else trial
     if back:
         tables = _known_by(tables, local_day(now, policy.time_zone))
-    events = _events(run, tables, policy, work)
-    hashes = _hashes(run, events.events)
+    events = judged_events(run, tables, policy, register=work.register, by_event=work.by_event)
+    hashes = event_hashes(run, events.events)
     already = [key for key, hashed in hashes.items() if hashed in work.by_event]
     found = case_events(events.events, policy, also=already)
     rows = SubjectRows(tables, [subject for subject, _ in found])
@@ -141,27 +142,6 @@ def case_clocks(
     return found
 
 
-def _events(run: Step, tables: TrialTables, policy: SafetyPolicy, work: CaseVersions) -> SafetyEvents:
-    """The event table, with the sponsor's assessments and what the sites have answered."""
-    import polars as pl
-
-    first = safety_events(tables, policy)
-    latest = {a.case: a.related for a in work.register.assessments()}
-    said = [
-        (*key, latest[work.by_event[hashed]])
-        for key, hashed in _hashes(run, first.events).items()
-        if work.by_event.get(hashed) in latest
-    ]
-    schema = {"USUBJID": pl.String, "EVENT": pl.String, "RELATED": pl.Boolean}
-    sponsor = pl.DataFrame(said, schema=schema, orient="row")
-    answered = confirmed(run, tables.study, first.queries)
-    if sponsor.is_empty() and answered.is_empty():
-        return first
-    judged = safety_events(tables, policy, sponsor=sponsor, confirmed=answered)
-    # The questions stay those of the data; that a person has answered them is for the register of queries to know.
-    return SafetyEvents(judged.events, first.queries)
-
-
 def _known_by(trial: TrialTables, day: Any) -> TrialTables:
     """What was known at the end of a day: nothing that begins or was written down later."""
     import polars as pl
@@ -177,16 +157,11 @@ def _known_by(trial: TrialTables, day: Any) -> TrialTables:
     return type(cut)(cut.study, {**cut.tables, "AE": ae}, cut.source, cut.cut)
 
 
-def _hashes(run: Step, events: pl.DataFrame) -> dict[tuple[str, str], str]:
-    pairs = events.select("USUBJID", "EVENT").unique().sort("USUBJID", "EVENT").rows()
-    return {(s, e): event_hash(run, s, e) for s, e in pairs}
-
-
 def _all_hashes(run: Step, trial: TrialTables, policy: SafetyPolicy) -> list[str]:
     """Of the whole delivery: what only lies after the time looked at has not been deleted."""
     from trialops.safety.seriousness import seriousness
 
-    return list(_hashes(run, seriousness(trial, policy)).values())
+    return list(event_hashes(run, seriousness(trial, policy)).values())
 
 
 def _case_table(

@@ -18,6 +18,7 @@ from trialops.trial.tables import TrialTables, cut_at
 if TYPE_CHECKING:
     import polars as pl
 
+    from trialops.safety.judged import Words
     from trialops.trial.study_file import StudyFile
 
 POOLED = "All treatments"
@@ -99,7 +100,7 @@ def make_basis(
     cut: date,
     since: date,
     audience: Audience,
-    sponsor: pl.DataFrame | None = None,
+    said: Words | None = None,
 ) -> Basis:
     """Cut the trial, take the treatment away where the audience is blinded, and judge its events.
 
@@ -109,7 +110,7 @@ def make_basis(
         cut: Last day that counts.
         since: First day of the reporting period.
         audience: "blinded" or "unblinded".
-        sponsor: The sponsor's causality assessments, as `safety_events` takes them.
+        said: What sponsor and sites have said about events; nobody has by default.
 
     Raises:
         TrialOpsError: Nobody had been screened at the cut, or the period begins after it.
@@ -126,7 +127,9 @@ def make_basis(
     shown = blind(at) if audience == "blinded" else at
     policy = safety_policy(study)
     subjects = _subjects(shown, cut, audience)
-    judged = safety_events(shown, policy, sponsor=sponsor).events
+    judged = safety_events(
+        shown, policy, sponsor=said.sponsor if said else None, confirmed=said.confirmed if said else None
+    ).events
     first = subjects.select("USUBJID", "first_dose", "group")
     since_dose = (pl.col("ONSET_EARLIEST") - pl.col("first_dose")).dt.total_days()
     events = judged.join(first, on="USUBJID", how="left", maintain_order="left").with_columns(

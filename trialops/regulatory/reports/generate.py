@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from trialops.errors import TrialOpsError
 from trialops.pages import Page
 from trialops.regulatory.documents.register import signatures_on
+from trialops.regulatory.reports.case_facts import said_of, sent_reports
 from trialops.regulatory.reports.operator import RegulatoryReportGeneratorOperator
 from trialops.regulatory.reports.page import reports_page
+from trialops.safety.safety_policy import safety_policy
 from trialops.trial.study_file import study_file
 from trialops.trial.tables import trial_tables
 
@@ -47,7 +49,9 @@ def generate(
     """
     today = day_of(as_of, "as_of") if as_of else datetime.now(UTC).date()
     trial = trial_tables(run, raw, reason=f"Periodic reports, {audience}")
-    made = RegulatoryReportGeneratorOperator(run, study_file(study)).run(
+    stated = study_file(study)
+    policy = safety_policy(stated)
+    made = RegulatoryReportGeneratorOperator(run, stated).run(
         trial,
         wanted=[name.strip() for name in kinds.split(",") if name.strip()],
         audience=audience,
@@ -55,6 +59,8 @@ def generate(
         today=today,
         stamp=_time_of(stamp) if stamp else None,
         purpose=purpose,
+        said=said_of(run, trial, policy),
+        sent=sent_reports(run, trial.study, policy),
     )
     signed = [sum(not problem for _, problem in signatures_on(run, one.version)) for one in made]
     manifest = {

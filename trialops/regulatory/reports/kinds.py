@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from trialops.errors import TrialOpsError
 from trialops.regulatory.documents.content import Cell, Chapter, Chart, DataTable, Document, Item, Paragraph, rows_of
-from trialops.regulatory.reports import event_tables, listings, subject_tables
+from trialops.regulatory.reports import event_tables, laboratory_tables, listings, subject_tables
 from trialops.regulatory.reports.periods import catalogue_digest, report
 from trialops.safety.seriousness import NOT_SERIOUS, SERIOUS, TO_CONFIRM
 
@@ -190,6 +190,8 @@ PARTS: Mapping[str, Part] = {
     "serious_by_term": _terms("Cumulative serious adverse events", _serious),
     "to_confirm_by_term": _terms("Cumulative events whose seriousness the sites are asked to confirm", _to_confirm),
     "rates": _one(event_tables.rates),
+    "laboratory": _one(laboratory_tables.shift_table),
+    "liver": _one(laboratory_tables.liver_table),
     "comparison": _comparison,
     "serious_listing": _one(listings.serious_events, period=False, related=False),
     "serious_reactions_period": _one(listings.serious_events, period=True, related=True),

@@ -17,8 +17,7 @@ from trialops.trial.study_file import StudyFile
 from trialops.trial.tables import TrialTables, last_day
 
 if TYPE_CHECKING:
-    import polars as pl
-
+    from trialops.safety.judged import Words
     from trialops.stores.context import Step
 
 DUE, ALL = "due", "all"
@@ -56,7 +55,7 @@ class RegulatoryReportGeneratorOperator:
         today: date,
         stamp: datetime | None = None,
         purpose: str = "",
-        sponsor: pl.DataFrame | None = None,
+        said: Words | None = None,
         sent: Sequence[SentReport] = (),
     ) -> tuple[Made, ...]:
         """Make the reports.
@@ -69,7 +68,7 @@ class RegulatoryReportGeneratorOperator:
             today: Day of the run.
             stamp: Declared time of making; midnight UTC of `today` by default.
             purpose: Why, for an unblinded report.
-            sponsor: The sponsor's causality assessments, as `safety_events` takes them.
+            said: What sponsor and sites have said about events; nobody has by default.
             sent: Individual case safety reports that were sent.
 
         Returns:
@@ -89,7 +88,7 @@ class RegulatoryReportGeneratorOperator:
             self._run.progress(f"Making {kind}", k / max(len(chosen), 1))
             day = cut or cut_for(kind, self._study, begun=begun, latest=latest)
             period = period_of(kind, self._study, begun=begun, cut=day)
-            basis = make_basis(trial, self._study, cut=day, since=period.since, audience=reader, sponsor=sponsor)
+            basis = make_basis(trial, self._study, cut=day, since=period.since, audience=reader, said=said)
             document = put_together(kind, Material(basis, tuple(sent)), due=period.due, stamp=made_at, program=program)
             version, new = register_document(self._run, document)
             made.append(Made(document, period, version, new))
