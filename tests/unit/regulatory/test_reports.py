@@ -9,19 +9,26 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from types import MappingProxyType
 
+import polars as pl
 import pytest
 
 from tests.support.homes import Made, artifact, leave, live_in
+from tests.support.released_cases import STUDY, Registered
 from trialops.errors import TrialOpsError
 from trialops.intake.sdtm import read_folder
 from trialops.pages import render
 from trialops.regulatory.documents.register import versions
 from trialops.regulatory.reports.basis import make_basis
+from trialops.regulatory.reports.case_facts import said_of, sent_reports
 from trialops.regulatory.reports.generate import generate
 from trialops.regulatory.reports.kinds import PARTS, Material, SentReport, put_together
 from trialops.regulatory.reports.operator import first_consent
 from trialops.regulatory.reports.periods import catalogue, cut_for, due_kinds, kinds, period_of
 from trialops.safety.blinding import leaks
+from trialops.safety.case_versions import event_hash
+from trialops.safety.events import safety_events
+from trialops.safety.register import CaseRegister
+from trialops.safety.safety_policy import safety_policy
 from trialops.settings import settings
 from trialops.stores.context import Step
 from trialops.synthetic import generate as synthesize
@@ -139,6 +146,27 @@ def test_safety_reports_of_the_period_are_listed(trial: TrialTables) -> None:
     )
     listing = next(item for item in document.numbered() if item.number == "(b)(2).1")
     assert [row[0] for row in listing.rows] == ["US-X-1"]  # type: ignore[union-attr]
+
+
+def test_what_the_register_knows_is_in_the_reports(run: Step, raw: Made, trial: TrialTables) -> None:
+    """A sponsor's word on an event, and a report that went out shortly before midnight UTC."""
+    policy = safety_policy(study_file())
+    known = Registered(run)
+    judged = safety_events(trial, policy).events.filter(pl.col("SERIOUS") == "serious").row(0, named=True)
+    case, number = known.version(event=event_hash(run, judged["USUBJID"], judged["EVENT"]))
+    register = CaseRegister(run.engine, STUDY)
+    register.assess(
+        case, related=True, reason="Close in time, and known of the class", actor="doc", role="safety physician"
+    )
+    register.mark_sent(case, number, "FDA", at="2024-01-06T04:30:00.000000Z", message="M1", actor="doc")
+    said = said_of(run, replace(trial, study=STUDY), policy)
+    assert said.sponsor.rows() == [(judged["USUBJID"], judged["EVENT"], True)]
+    cut = date(2024, 12, 13)
+    basis = make_basis(trial, study_file(), cut=cut, since=BEGUN, audience="blinded", said=said)
+    assert basis.events.filter(pl.col("RELATED_SPONSOR")).height == 1
+    (sent,) = sent_reports(run, STUDY, policy)
+    # New York had 5 January.
+    assert (sent.case, sent.rule, sent.sent, sent.state) == (case, "SUSAR", date(2024, 1, 5), "sent by a person")
 
 
 # -- the step ------------------------------------------------------------------------------------------------------
