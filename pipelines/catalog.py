@@ -73,6 +73,8 @@ CATALOG: tuple[Entry, ...] = (
             ("as_of", "ISO 8601 time the clocks are read at; empty is now. A run that looks back sends nothing."),
             ("purpose", "Why reports are handed over; it goes into the audit trail."),
             ("destination", "Where reports for FDA go, a name of destinations.yaml."),
+            ("reports", "File or folder of spontaneous reports from outside the trial; none by default."),
+            ("reports_form", "rows (CSV or Parquet: report, product, event) or faers (quarterly files)."),
         ),
         arguments=(("source", INCOMING),),
     ),

@@ -5,7 +5,8 @@
 3. Keep the case register: seriousness from every criterion, expectedness, both causality assessments, the SUSAR
    decision for each authority, a new version where an event has changed, and the reporting clocks.
 4. Compare the events under watch with their boundaries, arms together.
-5. Hand over what a safety physician has released; read acknowledgements; count every released version once.
+5. Screen spontaneous reports from outside the trial for disproportionality, where a file of them is given.
+6. Hand over what a safety physician has released; read acknowledgements; count every released version once.
 
 The pages show counts, and clocks by case id. Who a case is about, and the treatment of a subject, are for the commands
 of `trialops safety` and the roles that may.
@@ -16,15 +17,28 @@ from kfp import dsl, kubernetes
 from components.alerts import notify
 from components.base import SECRETS_NAME, SETTINGS_CONFIG_MAP, harden, with_role
 from components.intake import ingest_sdtm
-from components.safety import assess_safety_cases, grade_adverse_events, hand_over_reports, screen_trial_events
+from components.safety import (
+    assess_safety_cases,
+    grade_adverse_events,
+    hand_over_reports,
+    screen_reports,
+    screen_trial_events,
+)
 
 PURPOSE = "Hand-over of safety reports that a safety physician has released"
 DESTINATION = "fda_ind_cder"
+REPORTS_FORM = "rows"
 
 
 @dsl.pipeline(name="adverse-event-monitoring", display_name="Adverse event monitoring")
 def adverse_event_monitoring(
-    source: str, study: str = "", as_of: str = "", purpose: str = PURPOSE, destination: str = DESTINATION
+    source: str,
+    study: str = "",
+    as_of: str = "",
+    purpose: str = PURPOSE,
+    destination: str = DESTINATION,
+    reports: str = "",
+    reports_form: str = REPORTS_FORM,
 ) -> None:
     """Look at the adverse events of a delivery.
 
@@ -34,6 +48,8 @@ def adverse_event_monitoring(
         as_of: ISO 8601 time the clocks are read at; now by default. A run that looks back sends nothing.
         purpose: Why reports are handed over; it goes into the audit trail.
         destination: Where reports for FDA go, a name of destinations.yaml.
+        reports: File or folder of spontaneous reports from outside the trial; none by default.
+        reports_form: rows (CSV or Parquet: report, product, event) or faers (quarterly files).
     """
     closing = notify(pipeline="adverse_event_monitoring").set_display_name("Notify")
     harden(closing, memory="1Gi").set_caching_options(False)
@@ -48,6 +64,9 @@ def adverse_event_monitoring(
         harden(assessed, memory="4Gi").set_caching_options(False).set_display_name("Assess cases")
         watched = screen_trial_events(raw=ingested.outputs["raw"], study=study, as_of=as_of)
         harden(watched, memory="4Gi").set_caching_options(False).set_display_name("Screen trial events")
+        with dsl.If(reports != "", name="Spontaneous reports"):
+            screened = screen_reports(source=reports, form=reports_form)
+            harden(screened, memory="8Gi").set_caching_options(False).set_display_name("Screen reports")
         handed = hand_over_reports(study=study, purpose=purpose, destination=destination, as_of=as_of).after(assessed)
         with_role(harden(handed, memory="2Gi", retries=0)).set_caching_options(False).set_display_name(
             "Hand over reports"
