@@ -2,7 +2,7 @@
 
 What is checked: the OpenAPI schema, closed (a field it does not name is an error); the CEL rules, after defaulting, as
 the API server evaluates them on creation; unique keys of lists that are maps or sets; names and labels. A rule about
-the transition from an older object, or one that needs a function that is not there, is counted in `Definitions.skipped`.
+the transition from an older object, or one that needs a function that is not there, is in `Definitions.skipped`.
 
 A definition is parsed when a document first asks for it, and kept by the digest of its file: the largest ones take
 seconds to read as YAML.
