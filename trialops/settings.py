@@ -43,6 +43,15 @@ class Settings(BaseSettings):
         fhir_ca: PEM file of certificates to trust for it instead of the system's.
         regulatory_token: Bearer token for the gateway at REGULATORY_REPORTING_API.
         regulatory_ca: PEM file of certificates to trust for it instead of the system's.
+        services: Services that must be there besides those of services.yaml, by name, separated by commas.
+        kafka_bootstrap: Brokers to ask first, ``host:port`` separated by commas.
+        kafka_config: Further properties of librdkafka, ``name=value``, one per line or separated by semicolons.
+        kafka_groups: Consumer groups whose lag is measured; empty: all that the cluster lists.
+        spark_url: Page of a Spark driver, or the history server.
+        model_server_url: Model server by the Open Inference Protocol v2.
+        inference_services: InferenceServices of KServe, ``namespace/name`` separated by commas.
+        kubernetes_url: Kubernetes API without login (`kubectl proxy`); empty: the pod's own service account.
+        namespace: Kubernetes namespace of the platform.
         alertmanager_url: Alertmanager that alerts are handed to first; empty: people are told by the platform itself.
         alerts_url: Address under which `trialops alerts serve` is reached; links to take an alert need it.
         alerts_key: Key that signs those links; at least 32 characters. Empty: one is made below `home`.
@@ -65,6 +74,15 @@ class Settings(BaseSettings):
     ray_address: str = ""
     study: str = "trial"
     actor: str = ""
+    services: str = ""
+    kafka_bootstrap: str = ""
+    kafka_config: SecretStr | None = None
+    kafka_groups: str = ""
+    spark_url: str = ""
+    model_server_url: str = ""
+    inference_services: str = ""
+    kubernetes_url: str = ""
+    namespace: str = "trialops"
     alertmanager_url: str = ""
     alerts_url: str = ""
     alerts_key: SecretStr | None = None

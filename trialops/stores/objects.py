@@ -27,6 +27,14 @@ class ObjectStore(Protocol):
         """Write one object at once; with ``if_absent`` return False, writing nothing, when the key is taken."""
         ...
 
+    def get_tagged(self, key: str) -> tuple[bytes, str]:
+        """Bytes of one object and the tag of this content, for `replace`; ``KeyError`` when there is none."""
+        ...
+
+    def replace(self, key: str, data: bytes, tag: str) -> bool:
+        """Write over an object only while it has this tag; False, writing nothing, when it has another or is gone."""
+        ...
+
     def list(self, prefix: str) -> Iterator[str]:
         """Keys below ``prefix/``, in order."""
         ...
@@ -71,6 +79,26 @@ class _Obstore:
         try:
             obstore.put(self._store, key, data, mode="create" if if_absent else "overwrite", use_multipart=False)
         except AlreadyExistsError:
+            return False
+        return True
+
+    def get_tagged(self, key: str) -> tuple[bytes, str]:
+        import obstore
+        from obstore.exceptions import NotFoundError
+
+        try:
+            found = obstore.get(self._store, key)
+            return bytes(found.bytes()), str(found.meta["e_tag"])
+        except (NotFoundError, FileNotFoundError):
+            raise KeyError(key) from None
+
+    def replace(self, key: str, data: bytes, tag: str) -> bool:
+        import obstore
+        from obstore.exceptions import NotFoundError, PreconditionError
+
+        try:
+            obstore.put(self._store, key, data, mode={"e_tag": tag}, use_multipart=False)
+        except (PreconditionError, NotFoundError, FileNotFoundError):
             return False
         return True
 
@@ -120,10 +148,45 @@ class _Obstore:
         return found
 
 
-def open_store(url: str) -> ObjectStore:
+class _Folder(_Obstore):
+    """A folder: it has no conditional replacement of its own, so writers that replace take turns."""
+
+    def get_tagged(self, key: str) -> tuple[bytes, str]:
+        import hashlib
+
+        data = self.get(key)
+        return data, hashlib.sha256(data).hexdigest()
+
+    def replace(self, key: str, data: bytes, tag: str) -> bool:
+        import fcntl
+        import os
+
+        try:
+            turn = os.open((Path(self.url) / key).parent, os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(
+                turn, fcntl.LOCK_EX
+            )  # of the folder itself: no file to leave behind, given back with the process
+            try:
+                if self.get_tagged(key)[1] != tag:
+                    return False
+            except KeyError:
+                return False
+            return self.put(key, data)
+        finally:
+            os.close(turn)
+
+
+def open_store(url: str, *, seconds: float | None = None) -> ObjectStore:
     """Open a folder path, ``file://`` URL or ``s3://bucket/prefix``.
 
     S3 credentials, region and endpoint come from the usual ``AWS_*`` variables.
+
+    Args:
+        url: Where.
+        seconds: Limit of one request to S3, which is then not tried again; None: the client's own limits and retries.
 
     Raises:
         TrialOpsError: For a scheme that is not supported.
@@ -131,7 +194,11 @@ def open_store(url: str) -> ObjectStore:
     from obstore.store import LocalStore, S3Store
 
     if url.startswith("s3://"):
-        return _Obstore(S3Store.from_url(url), url)
+        if seconds is None:
+            return _Obstore(S3Store.from_url(url), url)
+        limit: dict[str, Any] = {"timeout": f"{seconds:g}s", "connect_timeout": f"{seconds:g}s"}
+        once: dict[str, Any] = {"max_retries": 0}
+        return _Obstore(S3Store.from_url(url, client_options=limit, retry_config=once), url)  # type: ignore[arg-type]
     if "://" in url and not url.startswith("file://"):
         raise TrialOpsError(
             f"Object store scheme {url.split('://')[0]}:// is not supported",
@@ -139,4 +206,4 @@ def open_store(url: str) -> ObjectStore:
             fix="Use a folder path or s3://bucket/prefix.",
         )
     folder = Path(url.removeprefix("file://")).resolve()
-    return _Obstore(LocalStore(prefix=str(folder), mkdir=True), str(folder))
+    return _Folder(LocalStore(prefix=str(folder), mkdir=True), str(folder))

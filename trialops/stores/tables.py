@@ -447,6 +447,37 @@ alert_measures = sa.Table(
     sa.Index("ix_alert_measures_study_metric", "study", "metric"),
 )
 
+step_durations = sa.Table(
+    "step_durations",
+    metadata,
+    sa.Column("id", _KEY, primary_key=True, autoincrement=True),
+    sa.Column("run_id", sa.String(128), nullable=False),
+    sa.Column("pipeline", sa.String(64), nullable=False),
+    sa.Column("step", sa.String(128), nullable=False),
+    sa.Column("state", sa.String(32), nullable=False),
+    sa.Column("started", sa.String(32), nullable=False),
+    sa.Column("seconds", sa.Float, nullable=False),
+    sa.Column("queue_seconds", sa.Float, nullable=False),
+    sa.Column("cpu_seconds", sa.Float, nullable=False),
+    sa.Column("peak_mb", sa.Float, nullable=False),
+    sa.UniqueConstraint("run_id", "step"),
+    sa.Index("ix_step_durations_pipeline_step", "pipeline", "step", "started"),
+)
+
+health_states = sa.Table(
+    "health_states",
+    metadata,
+    sa.Column("id", _KEY, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("run_id", sa.String(128), nullable=False),
+    sa.Column("pipeline", sa.String(64), nullable=False),
+    sa.Column("component", sa.String(64), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.UniqueConstraint("run_id", "pipeline", "component"),
+    sa.Index("ix_health_states_at", "at"),
+)
+
 APPEND_ONLY = (
     "audit_events",
     "signatures",
