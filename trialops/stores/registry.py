@@ -207,6 +207,26 @@ class ModelRegistry:
             for key, value in tags.items():
                 self._client.set_model_version_tag(name, str(version), key, str(value))
 
+    def names(self) -> list[str]:
+        """Every registered model, in order."""
+        with session(self._uri):
+            found: list[str] = []
+            token: str | None = None
+            while token is None or token:
+                page = self._client.search_registered_models(page_token=token)
+                found += [str(model.name) for model in page]
+                token = page.token or ""
+            return sorted(found)
+
+    def data_of(self, registered: Registered) -> tuple[tuple[str, int, str], ...]:
+        """Table, version and digest of what a version was made from, as they were logged with it."""
+        import json
+
+        with session(self._uri):
+            inputs = self._client.get_run(registered.mlflow_run_id).inputs
+        sources = [json.loads(used.dataset.source) for used in inputs.dataset_inputs]
+        return tuple(sorted((str(s["table"]), int(s["version"]), str(s["sha256"])) for s in sources if "table" in s))
+
     def versions(self, name: str) -> list[Registered]:
         """Every version of a model that was registered here, oldest first."""
         with session(self._uri):
