@@ -314,6 +314,7 @@ COMMANDS = (
     ("cli_safety", "safety"),
     ("cli_serve", "score"),
     ("cli_serve", "serve"),
+    ("cli_transfer", "transfer"),
     ("cli_trial", "trial"),
     ("cli_triggers", "triggers"),
 )

@@ -47,7 +47,7 @@ class Intake:
 
 
 @dataclass(frozen=True)
-class _File:
+class ReceivedFile:
     """One file as read; `frame` is None where it could not be read, and `problem` says why."""
 
     name: str
@@ -58,6 +58,21 @@ class _File:
     frame: pl.DataFrame | None = None
     problem: str = ""
     ignored: str = ""
+
+    @classmethod
+    def of_frame(cls, name: str, frame: pl.DataFrame, sha256: str, *, domain: str = "") -> ReceivedFile:
+        """A file of another kind that somebody else has read; its domain is told, or is what its name begins with."""
+        import polars as pl
+
+        stem = Path(name).name.split(".")[0].upper()
+        found = domain.upper() or _domain_of(stem, stem.split("_")[0].split("-")[0])
+        rows = frame.with_columns(
+            pl.lit(name).alias(SOURCE),
+            pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias(ROW),
+            pl.lit(None, dtype=pl.Date).alias(RECEIVED),
+        )
+        ignored = "" if found in catalog().domains else catalog().ignore_reason(found)
+        return cls(name, None, sha256, found, frame=rows, ignored=ignored)
 
 
 def read_folder(
@@ -85,16 +100,31 @@ def read_folder(
         TrialOpsError: No files, files that cannot be read, or required domains or columns that are missing;
             one error names them all.
     """
-    import polars as pl
-
     paths = _find(folder)
     files = []
     for i, (path, day) in enumerate(paths):
         if progress:
             progress(f"reading {path.name}", 0.8 * i / len(paths))
         files.append(_read(path, path.relative_to(folder).as_posix(), day))
-    _require_readable(files, folder, on_bad_file)
-    _require_content(files, folder)
+    return read_files(
+        files, where=str(folder), received=received, study=study, on_bad_file=on_bad_file, progress=progress
+    )
+
+
+def read_files(
+    files: list[ReceivedFile],
+    *,
+    where: str,
+    received: dt.date | None = None,
+    study: str | None = None,
+    on_bad_file: Literal["error", "skip"] = "error",
+    progress: Progress = None,
+) -> Intake:
+    """Check files that have been read, wherever they came from; see `read_folder`."""
+    import polars as pl
+
+    _require_readable(files, where, on_bad_file)
+    _require_content(files, where)
     today = received or dt.datetime.now(dt.UTC).date()
     study = study or _main_study(files)
     tables: dict[str, pl.DataFrame] = {}
@@ -179,12 +209,12 @@ def _xpt(folder: Path) -> list[Path]:
     return sorted(found, key=lambda p: p.name)
 
 
-def _read(path: Path, name: str, received: dt.date | None) -> _File:
+def _read(path: Path, name: str, received: dt.date | None) -> ReceivedFile:
     """Read one file as text and numbers; a fault is noted in the result, not raised."""
     import polars as pl
 
     data = path.read_bytes()
-    file = _File(name, received, hashlib.sha256(data).hexdigest(), path.stem.upper())
+    file = ReceivedFile(name, received, hashlib.sha256(data).hexdigest(), path.stem.upper())
     try:
         transport = read_transport(data)
     except LayoutError as error:
@@ -213,19 +243,19 @@ def _domain_of(member: str, stem: str) -> str:
     return names[0] or names[1]
 
 
-def _require_readable(files: list[_File], folder: Path, on_bad_file: str) -> None:
+def _require_readable(files: list[ReceivedFile], where: str, on_bad_file: str) -> None:
     bad = [f for f in files if f.problem]
     if bad and on_bad_file == "error":
         raise TrialOpsError(
             f"{len(bad)} of {len(files)} data sets cannot be read whole. "
             + " ".join(f"{f.name}: {f.problem}." for f in bad),
-            where=str(folder),
+            where=where,
             fix="Transfer these files again in binary mode and compare their sizes with the sender's; "
             "nothing of this delivery was loaded.",
         )
 
 
-def _require_content(files: list[_File], folder: Path) -> None:
+def _require_content(files: list[ReceivedFile], where: str) -> None:
     usable = [f for f in files if f.frame is not None and not f.ignored]
     first = {f.domain for f in usable if f.received is None}
     problems = [f"domain {d} ({catalog().domains[d].label})" for d in catalog().required if d not in first]
@@ -237,12 +267,12 @@ def _require_content(files: list[_File], folder: Path) -> None:
     if problems:
         raise TrialOpsError(
             "The delivery lacks what the trial needs: " + "; ".join(problems) + ".",
-            where=str(folder),
+            where=where,
             fix="Ask the sender for the missing data sets or columns; nothing of this delivery was loaded.",
         )
 
 
-def _main_study(files: list[_File]) -> str:
+def _main_study(files: list[ReceivedFile]) -> str:
     import polars as pl
 
     first = [f.frame for f in files if f.domain == "DM" and f.received is None and f.frame is not None]
@@ -253,7 +283,7 @@ def _main_study(files: list[_File]) -> str:
     return str(counts.sort("len", "STUDYID", descending=[True, False])["STUDYID"][0])
 
 
-def _join(domain: str, files: list[_File]) -> tuple[pl.DataFrame, set[str]]:
+def _join(domain: str, files: list[ReceivedFile]) -> tuple[pl.DataFrame, set[str]]:
     """All files of a domain in one table, text trimmed, empty text null; and its text columns."""
     import polars as pl
 
@@ -291,7 +321,7 @@ def _typed(domain: str, frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(pl.col(c).cast(pl.Float64) for c in numbers)
 
 
-def _dispositions(files: list[_File], tables: dict[str, pl.DataFrame], bad: pl.DataFrame) -> pl.DataFrame:
+def _dispositions(files: list[ReceivedFile], tables: dict[str, pl.DataFrame], bad: pl.DataFrame) -> pl.DataFrame:
     import polars as pl
 
     loaded: dict[str, int] = {}
