@@ -59,6 +59,31 @@ DELIVERIES = "/data/incoming"
 
 CATALOG: tuple[Entry, ...] = (
     Entry(
+        name="alerting",
+        title="Alerting",
+        category="alerting",
+        module="pipelines.alerting.alerting",
+        schedule="* * * * *",
+        triggers=("alert raised",),
+        owner="SRE",
+        alert_policy="alerting",
+        parameters=(
+            ("study", "Study file, for the reporting clocks; empty: the demonstration trial's."),
+            ("as_of", "ISO 8601 time of the pass; empty is now. Not before what the register of alerts knows."),
+        ),
+    ),
+    Entry(
+        name="notification",
+        title="Notification",
+        category="alerting",
+        module="pipelines.alerting.notification",
+        schedule="* * * * *",
+        triggers=("message queued",),
+        owner="SRE",
+        alert_policy="alerting",
+        parameters=(("as_of", "ISO 8601 time of the pass; empty is now. Not before what the register knows."),),
+    ),
+    Entry(
         name="adverse_event_monitoring",
         title="Adverse event monitoring",
         category="clinical_data",

@@ -14,12 +14,15 @@ from trialops.alerts.exposition import exposition
 from trialops.alerts.lifecycle import Settled, escalate, one_pass
 from trialops.alerts.links import signing_key
 from trialops.alerts.measures import Measured, Stores, measure
-from trialops.alerts.outbox import AlertOutbox
+from trialops.alerts.outbox import WAITING, AlertOutbox
 from trialops.alerts.raise_alert import register_of
+from trialops.alerts.register import utc_text
 from trialops.alerts.routes import Routes, load_routes
 from trialops.alerts.thresholds import Thresholds, load_thresholds
+from trialops.errors import TrialOpsError
 
 if TYPE_CHECKING:
+    from trialops.alerts.outbox import Message
     from trialops.alerts.register import AlertRegister
     from trialops.settings import Settings
     from trialops.stores.context import Step
@@ -80,11 +83,34 @@ class AlertDesk:
         """What is measured at a time."""
         return measure(self.stores, self.thresholds, now)
 
-    def settle(self, now: datetime) -> Settled:
-        """Rules, life cycle, messages."""
+    def settle(self, now: datetime) -> tuple[Settled, Measured | None]:
+        """Rules, life cycle, messages; and what was measured, where the platform evaluates the rules."""
         embedded = self.settings.alert_rules == "embedded"
         measured = self.measured(now) if embedded else None
-        return one_pass(self.register, self.routes, self.thresholds, measured, now, self.alertmanager)
+        return one_pass(self.register, self.routes, self.thresholds, measured, now, self.alertmanager), measured
+
+    def not_before(self, now: datetime) -> datetime:
+        """The time, where the register knows nothing later.
+
+        Raises:
+            TrialOpsError: It does: alerts are not written backwards.
+        """
+        latest = self.register.latest()
+        if latest > utc_text(now):
+            raise TrialOpsError(
+                "The register of alerts knows later events: it is not written backwards",
+                where="as_of",
+                fix="Give a later as_of; trialops alerts list shows what was.",
+            )
+        return now
+
+    def recent_messages(self, since: datetime) -> list[Message]:
+        """Messages queued since a time, and all that have not reached their receiver, oldest first."""
+        return [
+            message
+            for message in self.outbox.messages()
+            if message.queued >= utc_text(since) or message.state in (*WAITING, "dead")
+        ]
 
     def escalate(self, now: datetime) -> int:
         """Queue the pages that are due; what Alertmanager holds back by a silence of its own is not paged."""
@@ -121,8 +147,6 @@ def moment(as_of: str) -> datetime:
     Raises:
         TrialOpsError: It is not a time.
     """
-    from trialops.errors import TrialOpsError
-
     if not as_of:
         return datetime.now(UTC)
     try:

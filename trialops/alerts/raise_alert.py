@@ -135,13 +135,8 @@ def resolve_alert(
         return 0  # the usual case takes no writer's turn
     with writing(register.engine) as connection:
         register.lock(connection)
-        ending = [
-            ("resolved", replace(alert, state="resolved", ended=utc_text(at)))
-            for alert in register.known(connection=connection).values()
-            if alert.firing and alert.matches(wanted)
-        ]
-        register.write_all(connection, ending, at)
-    return len(ending)
+        matching = [key for key, alert in register.known(connection=connection).items() if alert.matches(wanted)]
+        return len(register.end(connection, matching, at))
 
 
 def register_of(run_or_engine: Step | Engine) -> AlertRegister:

@@ -184,8 +184,25 @@ class AlertRegister:
         with reading(self.engine) if connection is None else nullcontext(connection) as at:
             return {row.fingerprint: _known(row) for row in at.execute(query)}
 
-    def history(self, prefix: str = "", *, after: str = "") -> list[Entry]:
-        """Rows in the order they were written: of one alert by (the beginning of) its fingerprint, or of all."""
+    def latest(self) -> str:
+        """When the newest row was written, UTC text; empty where there is none."""
+        import sqlalchemy as sa
+
+        from trialops.stores.database import reading
+        from trialops.stores.tables import alert_events as table
+
+        with reading(self.engine) as connection:
+            query = sa.select(sa.func.max(table.c.at)).where(table.c.study == self.study)
+            return connection.execute(query).scalar_one() or ""
+
+    def history(self, prefix: str = "", *, after: str = "", before: str = "") -> list[Entry]:
+        """Rows in the order they were written.
+
+        Args:
+            prefix: Only of alerts whose fingerprint begins so.
+            after: Only from this time on, UTC text.
+            before: Only before this time, UTC text.
+        """
         import sqlalchemy as sa
 
         from trialops.stores.database import reading
@@ -196,8 +213,20 @@ class AlertRegister:
             query = query.where(table.c.fingerprint.startswith(prefix, autoescape=True))
         if after:
             query = query.where(table.c.at >= after)
+        if before:
+            query = query.where(table.c.at < before)
         with reading(self.engine) as connection:
             return [Entry(row.at, row.event, row.actor, row.run_id, _known(row)) for row in connection.execute(query)]
+
+    def end(self, connection: Connection, fingerprints: Sequence[str], now: datetime | None = None) -> list[Known]:
+        """End the episodes that last of some alerts; the transaction holds the lock."""
+        at = now or datetime.now(UTC)
+        ending = [
+            ("resolved", replace(alert, state="resolved", ended=utc_text(at)))
+            for alert in self.known(fingerprints, connection=connection).values()
+            if alert.firing and alert.fingerprint in fingerprints
+        ]
+        return self.write_all(connection, ending, at)
 
     def write(
         self, connection: Connection, event: str, alert: Known, now: datetime, *, actor: str = "", **changes: Any

@@ -13,7 +13,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from trialops.alerts.register import Known
 from trialops.alerts.thresholds import SEVERITIES, span
-from trialops.errors import TrialOpsError
 from trialops.models.task import Reader, read_yaml
 from trialops.stores.digest import document_digest
 
@@ -139,6 +138,7 @@ class Routes:
     rotations: Mapping[str, Rotation]
     inhibitions: tuple[Inhibition, ...]
     digests: tuple[DigestPlan, ...]
+    pipelines: Mapping[str, str]
     digest: str
 
     def route(self, alert: Known) -> Route:
@@ -202,6 +202,7 @@ def _load(path: Path, _written: int) -> Routes:
         rotations=rotations,
         inhibitions=tuple(_inhibition(reader) for reader in _listed(top, "inhibitions")),
         digests=tuple(_digest(reader, known) for reader in _listed(top, "digests")),
+        pipelines=_pipelines(top),
         digest=document_digest(_plain(content)),
     )
     top.done()
@@ -316,6 +317,17 @@ def _inhibition(reader: Reader) -> Inhibition:
     return found
 
 
+def _pipelines(top: Reader) -> dict[str, str]:
+    """Pipeline -> area."""
+    section, found = top.section("pipelines"), dict[str, str]()
+    for area in section.content:
+        for name in section.names(area):
+            if name in found:
+                raise section.refuse(area, f"{name!r} is in two areas.", "Leave it in one.")
+            found[name] = str(area)
+    return found
+
+
 def _digest(reader: Reader, receivers: tuple[str, ...]) -> DigestPlan:
     days = reader.whole("days", 1, 7)
     if days not in (1, 7):
@@ -323,8 +335,3 @@ def _digest(reader: Reader, receivers: tuple[str, ...]) -> DigestPlan:
     plan = DigestPlan(reader.get("name", str), reader.choice("receiver", receivers), _clock(reader), days)
     reader.done()
     return plan
-
-
-def unknown_receiver(name: str) -> TrialOpsError:
-    """The error for a receiver that the routes do not know."""
-    return TrialOpsError(f"{name!r} is not a receiver", where="routes", fix="Use a receiver of routes.yaml.")

@@ -1,0 +1,1 @@
+"""Pipelines of alerting and notification."""
