@@ -295,6 +295,8 @@ def new_pipeline(name: str, category: str, area: str) -> None:
 
 
 COMMANDS = (
+    ("cli_alerts", "alerts"),
+    ("cli_alerts", "metrics"),
     ("cli_cluster", "schedules"),
     ("cli_cluster", "submit"),
     ("cli_coding", "coding"),
