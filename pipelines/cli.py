@@ -295,6 +295,7 @@ def new_pipeline(name: str, category: str, area: str) -> None:
 
 
 COMMANDS = (
+    ("cli_bundle", "bundle"),
     ("cli_alerts", "alerts"),
     ("cli_alerts", "metrics"),
     ("cli_cluster", "schedules"),
@@ -306,6 +307,7 @@ COMMANDS = (
     ("cli_export", "export"),
     ("cli_features", "features"),
     ("cli_governance", "audit"),
+    ("cli_health", "health"),
     ("cli_labs", "labs"),
     ("cli_privacy", "privacy"),
     ("cli_queries", "queries"),
