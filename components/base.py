@@ -118,3 +118,36 @@ def with_role(task: dsl.PipelineTask) -> dsl.PipelineTask:
         optional=True,
     )
     return task
+
+
+SERVICE_VARIABLES = (
+    "TRIALOPS_SERVICES",
+    "TRIALOPS_KAFKA_BOOTSTRAP",
+    "TRIALOPS_KAFKA_GROUPS",
+    "TRIALOPS_SPARK_URL",
+    "TRIALOPS_MODEL_SERVER_URL",
+    "TRIALOPS_INFERENCE_SERVICES",
+    "TRIALOPS_NAMESPACE",
+)
+"""Where the services are that a health step asks besides the stores."""
+
+
+def with_services(task: dsl.PipelineTask) -> dsl.PipelineTask:
+    """Give a task the addresses of the services around the platform.
+
+    Returns:
+        The same task.
+    """
+    kubernetes.use_config_map_as_env(
+        task,
+        config_map_name=SETTINGS_CONFIG_MAP,
+        config_map_key_to_env={name: name for name in SERVICE_VARIABLES},
+        optional=True,
+    )
+    kubernetes.use_secret_as_env(
+        task,
+        secret_name=SECRETS_NAME,
+        secret_key_to_env={"TRIALOPS_KAFKA_CONFIG": "TRIALOPS_KAFKA_CONFIG"},
+        optional=True,
+    )
+    return task

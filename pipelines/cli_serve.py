@@ -44,7 +44,7 @@ def serve(
     from trialops.settings import settings
 
     chosen = settings()
-    folder, found = _bundle(task, version, alias, bundle)
+    folder, found = registered_bundle(task, version, alias, bundle)
     command = [sys.executable, "-m", "trialops.serving.server", "--bundle", str(folder), "--name", task]
     command += ["--version", found, "--host", host, "--port", str(port), "--announce"]
     command += ["--prediction-log", str(chosen.home.resolve() / "predictions" / task)]
@@ -79,7 +79,7 @@ def score(task: str, version: str, alias: str, bundle: Path | None, day: int | N
     from trialops.serving.batch import score_subjects, table_of
     from trialops.stores import step
 
-    folder, found = _bundle(task, version, alias, bundle)
+    folder, found = registered_bundle(task, version, alias, bundle)
     with step("score-subjects", task=task, version=found, day=day) as run:
         table = score_subjects(run, folder, task, found, day=day)
         written = run.metrics["table_version"]
@@ -89,7 +89,7 @@ def score(task: str, version: str, alias: str, bundle: Path | None, day: int | N
         click.echo(f"  {status}: {suppressed(count)}")
 
 
-def _bundle(task: str, version: str, alias: str, bundle: Path | None) -> tuple[Path, str]:
+def registered_bundle(task: str, version: str, alias: str, bundle: Path | None) -> tuple[Path, str]:
     """Folder and version of the model asked for."""
     from trialops.settings import settings
 

@@ -125,15 +125,15 @@ def alert_on(
     Returns:
         Fingerprints of what was raised, the worst first.
     """
-    from trialops.alerts.raise_alert import Alert, raise_alerts, resolve_alert
+    from trialops.alerts.raise_alert import Alert, raise_alerts, register_of, resolve_alert
 
     bad = [found for found in in_order(findings) if found.state != "healthy"]
-    for found in findings:
-        # An episode of another severity ends too: broken is not also degraded.
-        marks = {**labels, "component": found.component, "check": found.check}
-        for severity in sorted(set(SEVERITY.values())):
-            if SEVERITY.get(found.state) != severity:
-                resolve_alert(run_or_engine, name, {**marks, "severity": severity})
+    state = {(found.component, found.check): found.state for found in findings}
+    for known in register_of(run_or_engine).known().values():
+        marks = (known.labels.get("component", ""), known.labels.get("check", ""))
+        if known.firing and known.name == name and marks in state and known.severity != SEVERITY.get(state[marks]):
+            # Healthy again, or of another severity: broken is not also degraded.
+            resolve_alert(run_or_engine, name, {**known.labels, "severity": known.severity})
     alerts = [
         Alert(
             name=name,

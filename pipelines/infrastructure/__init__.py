@@ -1,0 +1,1 @@
+"""Pipelines of the infrastructure the platform stands on."""
