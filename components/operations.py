@@ -67,3 +67,73 @@ def check_infrastructure(health: Output[Artifact], report: Output[HTML], as_of: 
         )
         run.decide(worst(found.findings), numbers=run.metrics, policy=dict(found.policy))
     return worst(found.findings)
+
+
+@component
+def compact_lake(result: Output[Artifact], report: Output[HTML], apply: bool = False) -> str:
+    """Join the small files of the lake's tables, or put rows in z-order, where it pays; prove that nothing changed.
+
+    Args:
+        result: Layout of every table, what was compacted, versions compared.
+        report: The same for people.
+        apply: Do it; otherwise the plan is shown.
+
+    Returns:
+        plan, nothing or identical. What is not identical fails.
+    """
+    from trialops.operations import lake_run
+    from trialops.operations.lake_page import compaction_page
+    from trialops.stores import step
+
+    with step("compact-lake", apply=apply) as run:
+        found = lake_run.compact_lake(run, apply=apply)
+        run.write_json(result, lake_run.document(found))
+        run.show(report, compaction_page(found))
+    return found.decision
+
+
+@component
+def clean_lake(result: Output[Artifact], report: Output[HTML], apply: bool = False, as_of: str = "") -> str:
+    """Remove what retention lets go and nothing refers to; prove that every version that stays is as it was.
+
+    Args:
+        result: Every version and what keeps it, files that no version needs, what was removed.
+        report: The same for people.
+        apply: Do it; otherwise the plan is shown.
+        as_of: ISO 8601 moment to judge from; empty is now.
+
+    Returns:
+        plan, nothing or identical. What is not identical fails.
+    """
+    from trialops.operations import lake_run
+    from trialops.operations.lake_page import removal_page
+    from trialops.stores import step
+
+    with step("clean-lake", apply=apply, as_of=as_of) as run:
+        found = lake_run.clean_lake(run, apply=apply, as_of=as_of)
+        run.write_json(result, lake_run.document(found))
+        run.show(report, removal_page(found))
+    return found.decision
+
+
+@component
+def storage_report(result: Output[Artifact], report: Output[HTML], as_of: str = "") -> float:
+    """What the lake and the objects take and cost.
+
+    Args:
+        result: Bytes and price per table, zone and kind of object; growth.
+        report: The same for people.
+        as_of: ISO 8601 moment the last 30 days are counted from; empty is now.
+
+    Returns:
+        Price of a month in the policy's currency.
+    """
+    from trialops.operations.lake_page import storage_page
+    from trialops.operations.lake_run import report_storage
+    from trialops.stores import step
+
+    with step("storage-report", as_of=as_of) as run:
+        found = report_storage(run, as_of=as_of)
+        run.write_json(result, found.as_dict())
+        run.show(report, storage_page(found))
+    return round(found.price, 4)

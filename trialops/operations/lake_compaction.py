@@ -86,13 +86,18 @@ def compact(lake: Lake, table: str, rule: TableRule, *, run_id: str = "", attemp
     Raises:
         IntegrityError: What was written is not what was read; nothing of it is visible.
     """
+    import polars as pl
+
     for attempt in range(attempts):
         if attempt:
             time.sleep(random.uniform(0, 0.05 * 2**attempt))
         seen = layout_of(lake, table, rule)
         if seen.action == "none":
             return _left(seen, "left", seen.reason)
-        version = _replace(lake, seen, rule, run_id)
+        try:
+            version = _replace(lake, seen, rule, run_id)
+        except pl.exceptions.PolarsError as error:
+            return _left(seen, "left", f"its files cannot be read as one table ({type(error).__name__})")
         if version is not None:
             now = layout_of(lake, table, rule)
             return Compaction(
@@ -121,14 +126,18 @@ def _replace(lake: Lake, seen: Layout, rule: TableRule, run_id: str) -> int | No
     written: list[_Written] = []
     gone: list[DataFile] = []
     parts = _ordered(seen, uris, rule) if seen.action == "order" else _joined(seen, uris, rule)
-    for old, frame, name in parts:
-        written.append(_write(store, seen.table, name, frame))
-        gone += old
     reader = Reader(lake)
-    before = added(reader.content(uris[file.name]) for file in gone)
-    if before != added(file.content for file in written):
+    try:
+        for old, frame, name in parts:
+            written.append(_write(store, seen.table, name, frame))
+            gone += old
+        if added(reader.content(uris[file.name]) for file in gone) != added(file.content for file in written):
+            raise IntegrityError(
+                "A compaction would change the rows of a table; nothing was committed", where=seen.table
+            )
+    except Exception:
         _discard(store, seen.table, written)
-        raise IntegrityError("A compaction would change the rows of a table; nothing was committed", where=seen.table)
+        raise
     stay = [file for file in seen.files if file.name not in {g.name for g in gone}]
     digest, rows = _whole(lake, seen, stay, written, rule)
     landed = _commit(lake, seen, gone, written, _note(seen, rule, run_id, digest, rows))

@@ -82,7 +82,7 @@ def compaction_page(result: Compacted) -> Page:
 def removal_page(result: Removed) -> Page:
     """What is kept and why, what may go, and what went."""
     label, tone = PROVED[result.decision]
-    states = Counter(fate.state for fate in result.fates)
+    states: Counter[str] = Counter(fate.state for fate in result.fates)
     names = ("newest", "kept", "held", "in use", "referenced", "removable")
     items: list[Any] = [
         Facts({name: states[name] for name in names}),
@@ -113,7 +113,7 @@ def removal_page(result: Removed) -> Page:
         )
     )
     files = [(o.table, o.name, o.size / MEGABYTE, o.written.date().isoformat()) for o in result.orphans]
-    other = [
+    other: list[Any] = [
         Facts({"run records due": result.records, "private folders of ended runs": len(result.work), **{
             f"removed: {name.replace('_', ' ')}": number for name, number in result.gone.items()}}),
         Table(("table", "file", "MB", "written"), files[:SHOWN], _first(files) or "Files that no version needs."),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from trialops.errors import TrialOpsError
 from trialops.operations.lake_policy import LakePolicy
-from trialops.operations.lake_references import References, table_classes, named_by_holds, named_by_manifests
+from trialops.operations.lake_references import References, named_by_holds, named_by_manifests, table_classes
 from trialops.stores.chain_log import IntegrityError
 from trialops.stores.objects import open_store
 
