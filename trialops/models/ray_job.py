@@ -1,4 +1,4 @@
-"""A search as a KubeRay RayJob: the manifest, and a lint for what its schema lets through.
+"""A search as a KubeRay RayJob, or a cluster that stands by: the manifests, and a lint for what a schema lets through.
 
 KubeRay's CRD has no list of submission modes and no rules between fields; the operator refuses such a job only when
 it is there. `lint` says so before. Rules: KubeRay 1.7, RayJob validation.
@@ -18,6 +18,10 @@ GROUP, VERSION, PLURAL = "ray.io", "v1", "rayjobs"
 SCHEME = "kuberay"
 MODES = ("K8sJobMode", "HTTPMode", "SidecarMode", "InteractiveMode")
 RUN_AS = 10001
+LABELS = {"app.kubernetes.io/part-of": "trialops", "app.kubernetes.io/component": "search"}
+# KubeRay's own probes run wget, which the image does not have. The raylet of head and workers listens here.
+RAYLET = "/tmp/ray/session_latest/sockets/raylet"
+ALIVE = f"import socket; s = socket.socket(socket.AF_UNIX); s.settimeout(3); s.connect({RAYLET!r})"
 
 
 @dataclass(frozen=True)
@@ -82,13 +86,11 @@ def ray_job(name: str, target: Target, command: Sequence[str], *, run_id: str, r
     Returns:
         A `ray.io/v1` RayJob that `lint` has no complaint about.
     """
-    labels = {"app.kubernetes.io/part-of": "trialops", "app.kubernetes.io/component": "search"}
     queue = {"kueue.x-k8s.io/queue-name": target.queue} if target.queue else {}
-    head = {"dashboard-host": "0.0.0.0", "num-cpus": str(target.cpu)}
     manifest: dict[str, Any] = {
         "apiVersion": f"{GROUP}/{VERSION}",
         "kind": "RayJob",
-        "metadata": {"name": name, "namespace": target.namespace, "labels": {**labels, **queue}},
+        "metadata": {"name": name, "namespace": target.namespace, "labels": {**LABELS, **queue}},
         "spec": {
             "entrypoint": shlex.join(command),
             "submissionMode": target.mode,
@@ -97,37 +99,59 @@ def ray_job(name: str, target: Target, command: Sequence[str], *, run_id: str, r
             "activeDeadlineSeconds": 4 * 3600,
             "backoffLimit": 0,  # the step tries again, and takes up the finished trials
             "suspend": bool(target.queue),  # Kueue lets it go
-            "rayClusterSpec": {
-                "rayVersion": ray_version,
-                "headGroupSpec": {"rayStartParams": head, "template": _pod(target, labels, run_id, "ray-head")},
-                "workerGroupSpecs": [
-                    {
-                        "groupName": "trials",
-                        "replicas": target.workers,
-                        "minReplicas": target.workers,
-                        "maxReplicas": target.workers,
-                        "rayStartParams": {"num-cpus": str(target.cpu)},
-                        "template": _pod(target, labels, run_id, "ray-worker"),
-                    }
-                ],
-            },
+            "rayClusterSpec": _cluster_spec(target, run_id, ray_version),
         },
     }
     if target.mode == "K8sJobMode":
-        submitter = _pod(target, labels, run_id, "submitter", cpu="500m", memory="1Gi")
+        submitter = _pod(target, run_id, "submitter", cpu="500m", memory="1Gi")
         submitter["spec"]["restartPolicy"] = "Never"
         manifest["spec"]["submitterPodTemplate"] = submitter
     return manifest
 
 
-def _pod(
-    target: Target, labels: Mapping[str, str], run_id: str, name: str, *, cpu: str = "", memory: str = ""
-) -> dict[str, Any]:
+def ray_cluster(name: str, target: Target, *, ray_version: str) -> dict[str, Any]:
+    """The manifest of a cluster that stands by for searches, joined by its address.
+
+    Args:
+        name: Name of the cluster, a DNS label.
+        target: Where, and how large; `mode` and `queue` are a job's.
+        ray_version: Version of Ray in the image.
+    """
+    return {
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "kind": "RayCluster",
+        "metadata": {"name": name, "namespace": target.namespace, "labels": dict(LABELS)},
+        "spec": _cluster_spec(target, "", ray_version),
+    }
+
+
+def _cluster_spec(target: Target, run_id: str, ray_version: str) -> dict[str, Any]:
+    head = {"dashboard-host": "0.0.0.0", "num-cpus": str(target.cpu)}
+    return {
+        "rayVersion": ray_version,
+        "headGroupSpec": {"rayStartParams": head, "template": _pod(target, run_id, "ray-head")},
+        "workerGroupSpecs": [
+            {
+                "groupName": "trials",
+                "replicas": target.workers,
+                "minReplicas": target.workers,
+                "maxReplicas": target.workers,
+                "rayStartParams": {"num-cpus": str(target.cpu)},
+                "template": _pod(target, run_id, "ray-worker"),
+            }
+        ],
+    }
+
+
+def _pod(target: Target, run_id: str, name: str, *, cpu: str = "", memory: str = "") -> dict[str, Any]:
     size = {"cpu": cpu or str(target.cpu), "memory": memory or target.memory}
     sources = [("configMapRef", target.config_map), ("secretRef", target.secret)]
     account = {"serviceAccountName": target.service_account} if target.service_account else {}
+    run = [{"name": "TRIALOPS_RUN_ID", "value": run_id}] if run_id else []
+    quiet = [{"name": "RAY_USAGE_STATS_ENABLED", "value": "0"}, {"name": "HOME", "value": "/tmp"}]
+    ends = name == "submitter"  # the others run until they are stopped
     return {
-        "metadata": {"labels": dict(labels)},
+        "metadata": {"labels": dict(LABELS)},
         "spec": {
             **account,
             "automountServiceAccountToken": False,
@@ -135,22 +159,37 @@ def _pod(
                 "runAsNonRoot": True,
                 "runAsUser": RUN_AS,
                 "runAsGroup": RUN_AS,
+                "fsGroup": RUN_AS,
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
             "containers": [
                 {
                     "name": name,
                     "image": target.image,
-                    "env": [
-                        {"name": "TRIALOPS_RUN_ID", "value": run_id},
-                        {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"},
-                    ],
+                    "env": run + quiet,
                     "envFrom": [{kind: {"name": source, "optional": True}} for kind, source in sources],
                     "resources": {"requests": size, "limits": dict(size)},
-                    "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "readOnlyRootFilesystem": True,
+                        "capabilities": {"drop": ["ALL"]},
+                    },
+                    "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+                    **({} if ends else {"readinessProbe": _probe(3), "livenessProbe": _probe(30)}),
                 }
             ],
+            "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "20Gi"}}],
         },
+    }
+
+
+def _probe(failures: int) -> dict[str, Any]:
+    return {
+        "exec": {"command": ["python", "-c", ALIVE]},
+        "initialDelaySeconds": 10,
+        "periodSeconds": 10,
+        "timeoutSeconds": 5,
+        "failureThreshold": failures,
     }
 
 
@@ -201,6 +240,8 @@ def _pod_faults(pod: Mapping[str, Any]) -> list[str]:
         size = container.get("resources") or {}
         if not size.get("limits") or size.get("limits") != size.get("requests"):
             faults.append(f"container {container['name']} has no equal requests and limits")
+        if not (container.get("securityContext") or {}).get("readOnlyRootFilesystem"):
+            faults.append(f"container {container['name']} may write to its root file system")
         if ":" not in str(container.get("image", "")).rpartition("/")[2]:
             faults.append(f"container {container['name']} names no image tag")
     return faults

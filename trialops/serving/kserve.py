@@ -26,6 +26,7 @@ ROUTE_API = "gateway.networking.k8s.io/v1"
 MODE_ANNOTATION = "serving.kserve.io/deploymentMode"
 CONTAINER = "kserve-container"
 RUNTIME = "trialops-server"
+RUN_AS = 10001
 LABEL = "app.kubernetes.io/managed-by"
 
 
@@ -56,6 +57,8 @@ class Endpoint:
         model: Name of the registered model, in the URL.
         gateway: Name of the Gateway (httproute).
         hostname: Host callers use (httproute).
+        service_account: Service account of the pods, with whose credentials KServe fetches the bundle; empty for the
+            namespace's default.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Endpoint:
     model: str
     gateway: str = "kserve-ingress-gateway"
     hostname: str = ""
+    service_account: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,8 +129,12 @@ def _model(endpoint: Endpoint, served: Served, *, named: bool = False) -> Docume
     return {"name": CONTAINER, **model} if named else model
 
 
-def _pods(served: Served) -> Document:
-    return {"annotations": {"trialops/bundle-digest": served.digest}, "labels": {"trialops/version": served.version}}
+def _pods(endpoint: Endpoint, served: Served) -> Document:
+    pods: Document = {
+        "annotations": {"trialops/bundle-digest": served.digest},
+        "labels": {"trialops/version": served.version},
+    }
+    return {**pods, "serviceAccountName": endpoint.service_account} if endpoint.service_account else pods
 
 
 def _service(endpoint: Endpoint, name: str, mode: Mode, spec: Document) -> Document:
@@ -151,7 +159,7 @@ class KnativeCanary:
 
     def _document(self, served: Served, percent: int | None) -> Document:
         predictor: Document = {
-            **_pods(served),
+            **_pods(self.endpoint, served),
             "minReplicas": served.replicas,
             "model": _model(self.endpoint, served),
         }
@@ -185,7 +193,7 @@ class StandardCanary:
     def _predictor(self, served: Served) -> Document:
         return {
             "name": _label(served.version),
-            **_pods(served),
+            **_pods(self.endpoint, served),
             "minReplicas": served.replicas,
             "model": _model(self.endpoint, served, named=True),
         }
@@ -230,7 +238,7 @@ class RouteWeights:
                 "Standard",
                 {
                     "predictor": {
-                        **_pods(served),
+                        **_pods(self.endpoint, served),
                         "minReplicas": served.replicas,
                         "model": _model(self.endpoint, served, named=True),
                     }
@@ -302,6 +310,8 @@ def serving_runtime(namespace: str, image: str) -> Document:
                     "command": ["python", "-m", "trialops.serving.server"],
                     "args": ["--bundle", "/mnt/models", "--host", "0.0.0.0", "--port", "8080", "--drain", "10"],
                     "ports": [{"containerPort": 8080, "protocol": "TCP"}],
+                    "env": [{"name": "HOME", "value": "/tmp"}],
+                    "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
                     "readinessProbe": {"httpGet": {"path": "/v2/health/ready", "port": 8080}},
                     "livenessProbe": {"httpGet": {"path": "/v2/health/live", "port": 8080}},
                     "resources": {
@@ -312,11 +322,13 @@ def serving_runtime(namespace: str, image: str) -> Document:
                         "allowPrivilegeEscalation": False,
                         "readOnlyRootFilesystem": True,
                         "runAsNonRoot": True,
+                        "runAsUser": RUN_AS,
                         "capabilities": {"drop": ["ALL"]},
                         "seccompProfile": {"type": "RuntimeDefault"},
                     },
                 }
             ],
+            "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}],
         },
     }
 
