@@ -46,6 +46,9 @@ class Host:
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, dict[str, str], dict[str, Any]]:
         """Status, headers and body."""
         instance = path.split("?")[0].rsplit("/", 1)[-1]
+        if method == "POST" and instance == "terminate":
+            self.instances[path.rsplit("/", 2)[1]]["path"] = ["Terminated"]
+            return 202, {}, {}
         if method == "POST":
             if instance in self.instances:
                 return 409, {}, {"id": instance}

@@ -7,6 +7,7 @@ header, and no address that holds one is kept, logged or shown.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -60,6 +61,9 @@ class FunctionJob:
         headers: Callable[[], Mapping[str, str]],
         stop: str = "",
     ) -> None:
+        # Below INFO, httpcore writes the headers of answers, and the address in one may hold a key.
+        for name in ("httpcore.http11", "httpcore.http2"):
+            logging.getLogger(name).setLevel(logging.INFO)
         self._client, self._start, self._status, self._stop = client, start, status, stop
         self._payload, self._headers = payload, headers
         self._host = pinned(start)
