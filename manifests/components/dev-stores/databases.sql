@@ -1,0 +1,3 @@
+-- Beside the platform's own, which the image makes from POSTGRES_DB.
+CREATE DATABASE mlflow;
+CREATE DATABASE feast;
