@@ -12,11 +12,11 @@ from typing import Any
 import click
 
 from pipelines.catalog import CATALOG, find
+from pipelines.cli_output import JSON, home, panel, table
 from trialops.errors import TrialOpsError
 
 SET = click.option("--set", "sets", multiple=True, metavar="NAME=VALUE", help="Value of a parameter; repeatable.")
 RESUME = "Continue the latest unfinished run of this pipeline, or RUN."
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 class Commands(click.Group):
@@ -41,37 +41,6 @@ class Commands(click.Group):
                 err=True,
             )
             ctx.exit(1)
-
-
-def panel(error: TrialOpsError) -> None:
-    """Show an error with its place and its remedy."""
-    from rich.console import Console
-    from rich.panel import Panel
-    from rich.text import Text
-
-    text = Text(error.what)
-    for label, value in (("where", error.where), ("fix", error.fix)):
-        if value:
-            text.append(f"\n{label + ':':<6} ", style="bold")
-            text.append(value)
-    Console(stderr=True, soft_wrap=False).print(Panel(text, title="error", title_align="left", border_style="red"))
-
-
-def table(columns: list[str], rows: list[list[str]], title: str = "") -> None:
-    """Print a table; wide enough for its content when the output is not a terminal."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    shown = Table(*columns, title=title or None, title_justify="left", box=None, pad_edge=False)
-    for row in rows:
-        shown.add_row(*(escape(cell) for cell in row))
-    Console(width=None if sys.stdout.isatty() else 1000).print(shown)
-
-
-def home() -> Path:
-    """The home in use."""
-    return Path(os.environ.get("TRIALOPS_HOME", ".trialops")).resolve()
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

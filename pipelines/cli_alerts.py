@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipelines.cli import JSON, table
+from pipelines.cli_output import JSON, table
 
 if TYPE_CHECKING:
     from trialops.alerts.desk import AlertDesk

@@ -38,7 +38,7 @@ def form(case: str, target: Path, pdf: bool, purpose: str) -> None:
 @click.option("--purpose", required=True, help="Why, in a sentence; it goes into the audit trail.")
 def read(file: Path, target: Path, purpose: str) -> None:
     """Read the E2B(R3) messages in FILE, count what FDA's rules find, write a form of each to a folder."""
-    from pipelines.cli import table
+    from pipelines.cli_output import table
     from trialops.safety.case_form_file import write_forms_of
     from trialops.settings import settings
     from trialops.stores.context import Step

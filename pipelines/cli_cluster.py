@@ -109,6 +109,6 @@ def apply_changes(
 
 
 def _show(changes: list[Any]) -> None:
-    from pipelines.cli import table
+    from pipelines.cli_output import table
 
     table(["action", "recurring run", "why"], [[change.action, change.name, change.why] for change in changes])

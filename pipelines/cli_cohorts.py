@@ -53,7 +53,7 @@ def import_command(file: Path, check: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_command(as_json: bool) -> None:
     """List the definitions cohort_management would use, and what the newest run made of them."""
-    from pipelines.cli import table
+    from pipelines.cli_output import table
     from trialops.trial.cohorts.definitions import definitions
     from trialops.trial.cohorts.records import last
 
@@ -125,7 +125,7 @@ def diff(name: str, members: bool, purpose: str) -> None:
     """Say what the newest change of the memberships was: who entered, left or has other dates, and why."""
     import polars as pl
 
-    from pipelines.cli import table
+    from pipelines.cli_output import table
     from trialops.stores.sealed import unseal
     from trialops.trial.cohorts.records import last
 
@@ -159,7 +159,7 @@ def diff(name: str, members: bool, purpose: str) -> None:
 @PURPOSE
 def history(name: str, members: bool, purpose: str) -> None:
     """Follow cohort NAME over the runs in which anybody's standing changed: its size, or with --members each person."""
-    from pipelines.cli import table
+    from pipelines.cli_output import table
     from trialops.trial.cohorts.records import DATASET, last
 
     run = _run()

@@ -38,7 +38,7 @@ def template(out: Path) -> None:
 @REASON
 def show(run_id: str, reason: str) -> None:
     """Show old and new values of the proposal of RUN_ID. They identify people: the look is audited."""
-    from pipelines.cli import table
+    from pipelines.cli_output import table
 
     run = _step("corrections-show", run_id)
     proposal = _proposal(run, run_id)
@@ -102,7 +102,7 @@ def unlock(domains: tuple[str, ...], dataset: str, reason: str) -> None:
 @DATASET
 def locks(dataset: str) -> None:
     """Show what is locked now, and the history of locks."""
-    from pipelines.cli import table
+    from pipelines.cli_output import table
     from trialops.quality.correction.lock import Locks
 
     held = Locks(_step("corrections-locks").objects, dataset)
@@ -116,7 +116,7 @@ def locks(dataset: str) -> None:
 @REASON
 def history(domain: str, reason: str) -> None:
     """List every applied change: old, new, who, when, why. They identify people: the look is audited."""
-    from pipelines.cli import table
+    from pipelines.cli_output import table
     from trialops.quality.correction.history import changes_of
     from trialops.quality.correction.register import Register
 

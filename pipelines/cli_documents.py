@@ -29,7 +29,7 @@ def list_(as_json: bool) -> None:
     import json
     from dataclasses import asdict
 
-    from pipelines.cli import table
+    from pipelines.cli_output import table
     from trialops.regulatory.documents.register import signatures_on, versions
 
     run = _step("documents-list")

@@ -63,7 +63,7 @@ def shares(as_json: bool) -> None:
     """List packages given to partners; those whose last day has passed are ended first."""
     from datetime import UTC, datetime
 
-    from pipelines.cli import table
+    from pipelines.cli_output import table
 
     register = _register()
     register.expire(datetime.now(UTC).date())
@@ -134,7 +134,7 @@ def trace(file: Path, name: str) -> None:
     """Name the recipient of a leaked copy (CSV); exit code 1 when it is nobody's."""
     import polars as pl
 
-    from pipelines.cli import table
+    from pipelines.cli_output import table
     from trialops.privacy.sharing_run import trace_copy
 
     run = _run("export-trace")

@@ -114,7 +114,7 @@ def list_events(run_id: str | None, limit: int) -> None:
     """Show the last records."""
     from collections import deque
 
-    from pipelines.cli import table
+    from pipelines.cli_output import table
     from trialops.governance.audit import AuditTrail
 
     trail = AuditTrail(_engine())

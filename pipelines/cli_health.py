@@ -20,7 +20,7 @@ def health(context: click.Context, as_json: bool, quick: bool) -> None:
         return
     from datetime import UTC, datetime
 
-    from pipelines.cli import table
+    from pipelines.cli_output import table
     from trialops.operations.health import exit_code, in_order, verdict
     from trialops.operations.look import document
     from trialops.operations.services import load_policy, survey

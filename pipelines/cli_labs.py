@@ -117,7 +117,7 @@ def inbox(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"messages": len(box.keys()), "refused": refused}, indent=1))
         return
-    from pipelines.cli import table
+    from pipelines.cli_output import table
 
     click.echo(f"{len(box.keys())} messages, {len(refused)} refused")
     if refused:
@@ -151,7 +151,7 @@ def unmatched(identify: bool, reason: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found, indent=1))
         return
-    from pipelines.cli import table
+    from pipelines.cli_output import table
 
     columns = ["kind", "queue", "reason", "records", *(["authority", "identifier"] if identify else [])]
     table(columns, [[str(line.get(c, "")) for c in columns] for line in found])

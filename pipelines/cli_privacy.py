@@ -47,7 +47,7 @@ def enter(kind: str, subject: str | None, reason: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_requests(as_json: bool) -> None:
     """List requests and where they stand."""
-    from pipelines.cli import table
+    from pipelines.cli_output import table
     from trialops.privacy import requests
 
     last = requests.last_events(_run().engine)
@@ -106,7 +106,7 @@ def hold(record_class: str, object_: str, subject: str | None, reason: str) -> N
 @privacy.command("holds")
 def list_holds() -> None:
     """List the legal holds in force."""
-    from pipelines.cli import table
+    from pipelines.cli_output import table
     from trialops.privacy import holds
 
     rows = [[h.hold, h.at[:19], h.record_class, h.object, h.actor, h.reason] for h in holds.active(_run().engine)]

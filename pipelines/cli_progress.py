@@ -18,7 +18,7 @@ def sites(everything: bool, as_of: str, as_json: bool) -> None:
     """Key risk indicators of the sites: what the newest study_progress flagged."""
     import json
 
-    from pipelines.cli import table
+    from pipelines.cli_output import table
 
     cut, rows = _rows(everything, as_of)
     if as_json:
@@ -34,7 +34,7 @@ def sites(everything: bool, as_of: str, as_json: bool) -> None:
 @click.option("--purpose", required=True, help="Why, in a sentence; it goes into the audit trail.")
 def retention(purpose: str) -> None:
     """Retention by arm and its log-rank test, of the newest study_progress that compared the arms."""
-    from pipelines.cli import table
+    from pipelines.cli_output import table
     from trialops.settings import settings
     from trialops.stores.context import Step
     from trialops.stores.study import bound_study

@@ -72,7 +72,7 @@ def list_queries(
     """Show queries, critical and old ones first."""
     import polars as pl
 
-    from pipelines.cli import table
+    from pipelines.cli_output import table
     from trialops.quality.evaluation import PRIORITIES
     from trialops.quality.queries import WAITING
 
@@ -94,7 +94,7 @@ def list_queries(
 @click.argument("query")
 def show(query: str) -> None:
     """Show one query with its history."""
-    from pipelines.cli import table
+    from pipelines.cli_output import table
 
     _, known = _open()
     found: Query = known.show(query)

@@ -40,7 +40,7 @@ def _open(name: str, purpose: str) -> tuple[Step, CaseRegister, Outbox]:
 @PURPOSE
 def list_(waiting: bool, as_json: bool, purpose: str) -> None:
     """List the messages of the outbox by number, with state and due time; no content."""
-    from pipelines.cli import table
+    from pipelines.cli_output import table
     from trialops.safety.e2b.submission import alerts
 
     _, _, outbox = _open("reports-list", purpose)
@@ -68,7 +68,7 @@ def list_(waiting: bool, as_json: bool, purpose: str) -> None:
 @PURPOSE
 def history(message: str, purpose: str) -> None:
     """Show every row of MESSAGE."""
-    from pipelines.cli import table
+    from pipelines.cli_output import table
 
     _, _, outbox = _open("reports-history", purpose)
     rows = [

@@ -63,7 +63,7 @@ def _open(name: str) -> tuple[Step, CaseRegister]:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def cases(as_json: bool) -> None:
     """List the cases by id: newest version, what it was decided to be, whether somebody has reviewed it."""
-    from pipelines.cli import table
+    from pipelines.cli_output import table
     from trialops.safety.register_records import DECIDED, RELEASED, REVIEWED
 
     _, register = _open("safety-cases")
@@ -93,7 +93,7 @@ def clocks(study: str, as_of: str, everything: bool, as_json: bool) -> None:
     """List reporting clocks, the most urgent first."""
     from datetime import UTC, datetime
 
-    from pipelines.cli import table
+    from pipelines.cli_output import table
     from trialops.safety.case_run import case_clocks
     from trialops.safety.case_versions import authorities_of
     from trialops.safety.clock_times import moment
@@ -128,7 +128,7 @@ def clocks(study: str, as_of: str, everything: bool, as_json: bool) -> None:
 @PURPOSE
 def show_case(case: str, purpose: str) -> None:
     """Show CASE, blinded: versions, assessments, actions, content. It identifies a person: the look is audited."""
-    from pipelines.cli import table
+    from pipelines.cli_output import table
     from trialops.safety.release import look
 
     run, register = _open("safety-case")

@@ -36,7 +36,7 @@ def _open(config: str, run_id: str, again: bool = False) -> Transfer:
 
 def _coded(work: Callable[[], Any]) -> Any:
     """Run, and end with the exit code that an orchestrator reads; what is not ours may pass, so it is retryable."""
-    from pipelines.cli import panel
+    from pipelines.cli_output import panel
     from trialops.errors import TrialOpsError
     from trialops.stores.context import readable
     from trialops.transfer.failures import EXIT_CODES, TransferFailure
@@ -122,7 +122,7 @@ def status(run_id: str, as_json: bool) -> None:
     """Show where a run stands."""
     from dataclasses import asdict
 
-    from pipelines.cli import table
+    from pipelines.cli_output import table
     from trialops.errors import TrialOpsError
     from trialops.settings import settings
     from trialops.stores.objects import open_store
@@ -158,7 +158,7 @@ def status(run_id: str, as_json: bool) -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="Write the page here.")
 def show_durations(out: Path | None) -> None:
     """Compare the newest duration of every job with its history."""
-    from pipelines.cli import table
+    from pipelines.cli_output import table
     from trialops.pages import render
     from trialops.settings import settings
     from trialops.stores.objects import open_store

@@ -115,7 +115,7 @@ def _outside(run: Step, out: Path) -> None:
 
 
 def _show(run: Step, frame: pl.DataFrame, out: Path | None, limit: int) -> None:
-    from pipelines.cli import table
+    from pipelines.cli_output import table
 
     if out is not None:
         _outside(run, out)

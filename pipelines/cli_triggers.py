@@ -18,7 +18,7 @@ def triggers(start: bool, every: bool, pairs: tuple[str, ...]) -> None:
     """
     from pipelines import local, progress
     from pipelines.catalog import find
-    from pipelines.cli import home, table
+    from pipelines.cli_output import home, table
     from pipelines.parameters import pairs as parsed
     from trialops.monitoring import triggers as requests
     from trialops.settings import settings
