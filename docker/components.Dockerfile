@@ -13,7 +13,7 @@ RUN apt-get update \
 
 FROM runtime AS build
 ENV UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 UV_NO_CACHE=1 UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 \
-    PYC_INVALIDATION_MODE=unchecked-hash PYTHONDONTWRITEBYTECODE=1
+    PYC_INVALIDATION_MODE=UNCHECKED_HASH PYTHONDONTWRITEBYTECODE=1
 COPY docker/requirements/build.txt /build/docker/requirements/
 RUN python3 -m venv /tools \
  && /tools/bin/python -m pip install --no-cache-dir --disable-pip-version-check --require-hashes --only-binary :all: \
@@ -28,6 +28,7 @@ COPY . /build
 ARG TAG
 ARG BASE
 RUN python3 /build/docker/sources.py copy components /opt/trialops/app \
+ && python3 /build/docker/sources.py prune components /opt/trialops/venv/lib/python3.11/site-packages \
  && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/trialops/app \
  && echo /opt/trialops/app > /opt/trialops/venv/lib/python3.11/site-packages/trialops.pth \
  && printf '#!/opt/trialops/venv/bin/python\nfrom pipelines.cli import main\n\nmain()\n' > /opt/trialops/venv/bin/trialops \

@@ -82,15 +82,17 @@ class Lock:
 
 def _fits(url: str, platforms: Sequence[str]) -> bool:
     file = url.rsplit("/", 1)[-1]
-    machine = file.endswith("-any.whl") or ("linux" in file and "musl" not in file and any(p in file for p in platforms))
+    machine = file.endswith("-any.whl") or (
+        "linux" in file and "musl" not in file and any(p in file for p in platforms)
+    )
     return machine and bool(_INTERPRETERS.search(file))
 
 
 def requirements(image: str, content: Mapping[str, Any], lock: Lock) -> dict[str, str]:
     """The requirements files of an image, by name.
 
-    ``<image>.txt`` is installed from wheels alone; ``<image>-source.txt`` lists what has no wheel that fits and is built
-    without a network by what the first has installed; ``<image>-files.txt`` what single files are kept of.
+    ``<image>.txt`` is installed from wheels alone. ``<image>-source.txt`` lists what has no wheel that fits: it
+    is built by what the first has installed. ``<image>-files.txt`` is what single files are kept of.
     """
     platforms, about = content["platforms"], content["images"][image]
     by_machine = {machine: lock.closure(about["packages"], machine) for machine in platforms}
@@ -109,7 +111,9 @@ def outputs() -> dict[Path, str]:
     """Every file and what it should hold."""
     content, lock = tomllib.loads((HERE / "images.toml").read_text()), Lock(ROOT / "uv.lock")
     folder = HERE / "requirements"
-    return {folder / name: text for image in content["images"] for name, text in requirements(image, content, lock).items()}
+    return {
+        folder / name: text for image in content["images"] for name, text in requirements(image, content, lock).items()
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:

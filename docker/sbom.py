@@ -2,8 +2,8 @@
 
     python docker/sbom.py --name trialops-server --version 0.1.0-… --packages /opt/trialops/… > sbom.cdx.json
 
-Python packages come from their metadata, Debian packages from dpkg's status, Python itself from the interpreter. There is
-no time and no random number in it: the same image content has the same bill. Standard library only.
+Python packages come from their metadata, Debian packages from dpkg's status, Python itself from the interpreter. There
+is no time and no random number in it: the same image content has the same bill. Standard library only.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _required(one: Distribution) -> Iterator[str]:
 
 
 def _licences(one: Distribution) -> list[dict[str, Any]]:
-    """The licence as the package states it: an SPDX expression, else the words of its classifiers or its short field."""
+    """The licence as the package states it: an SPDX expression, else its classifiers or its short field."""
     if expression := one.metadata.get("License-Expression"):
         return [{"expression": expression}]
     classified = [text.rsplit(" :: ", 1)[-1] for text in one.metadata.get_all("Classifier", []) if "License ::" in text]
@@ -63,7 +63,9 @@ def debian_components(status: Path = STATUS, release: Path = RELEASE) -> list[di
     """Installed Debian packages; none where there is no dpkg."""
     if not status.exists():
         return []
-    about = dict(line.split("=", 1) for line in release.read_text().splitlines() if "=" in line) if release.exists() else {}
+    about = (
+        dict(line.split("=", 1) for line in release.read_text().splitlines() if "=" in line) if release.exists() else {}
+    )
     distribution = f"debian-{about.get('VERSION_ID', '').strip(chr(34))}"
     found = []
     for block in status.read_text(errors="replace").split("\n\n"):

@@ -1,12 +1,12 @@
-"""What goes into an image, and the tag that follows from it. Standard library only: it also runs while an image is built.
+"""What goes into an image, and the tag that follows from it. Standard library only: it also runs in a build.
 
     python docker/sources.py tag server --base python:3.11-slim-bookworm
     python docker/sources.py copy server /to/folder
     python docker/sources.py prune server /site-packages
     python docker/sources.py files server /unpacked /site-packages
 
-A tag is the project's version and a digest of everything the image is made of, base image included: the same inputs have
-the same tag, other inputs another one, so a tag never moves.
+A tag is the project's version and a digest of everything the image is made of, base image included: the same inputs
+have the same tag, other inputs another one, so a tag never moves.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ def about(image: str) -> dict[str, Any]:
     """
     images = tomllib.loads((HERE / "images.toml").read_text())["images"]
     if image not in images or not images[image]["dockerfile"]:
-        raise SystemExit(f"there is no image {image}: {', '.join(name for name in images if images[name]['dockerfile'])}")
+        raise SystemExit(
+            f"there is no image {image}: {', '.join(name for name in images if images[name]['dockerfile'])}"
+        )
     found: dict[str, Any] = images[image]
     return found
 
