@@ -137,3 +137,99 @@ def storage_report(result: Output[Artifact], report: Output[HTML], as_of: str = 
         run.write_json(result, found.as_dict())
         run.show(report, storage_page(found))
     return round(found.price, 4)
+
+
+@component
+def inspect_database(result: Output[Artifact], report: Output[HTML]) -> str:
+    """Look at the database: empty space, indexes, transactions, connections, archiving. Nothing is changed.
+
+    Args:
+        result: Findings and figures.
+        report: The same for people.
+
+    Returns:
+        "healthy", "degraded", "broken" or "unknown".
+    """
+    from trialops.operations.database_operator import ClinicalDatabaseOperator
+    from trialops.operations.database_page import database_page
+    from trialops.stores import step
+
+    with step("inspect-database") as run:
+        found = ClinicalDatabaseOperator().run(run, "inspect")
+        run.write_json(result, found.as_dict())
+        run.show(report, database_page(found))
+    return found.decision
+
+
+@component
+def back_up_database(result: Output[Artifact], report: Output[HTML], as_of: str = "") -> str:
+    """Back the database up, encrypted, and remove backups that the policy no longer keeps.
+
+    Args:
+        result: The backup, what is kept and why.
+        report: The same for people.
+        as_of: ISO 8601 moment that the age of backups is counted to; empty is now.
+
+    Returns:
+        Id of the backup.
+    """
+    from trialops.operations.database_operator import ClinicalDatabaseOperator
+    from trialops.operations.database_page import database_page
+    from trialops.stores import step
+
+    with step("back-up-database", as_of=as_of) as run:
+        found = ClinicalDatabaseOperator().run(run, "back up", as_of=as_of)
+        run.write_json(result, found.as_dict())
+        run.show(report, database_page(found))
+    return str(found.backup.id) if found.backup else ""
+
+
+@component
+def verify_backup(result: Output[Artifact], report: Output[HTML], backup: str = "", as_of: str = "") -> str:
+    """Restore a backup into a database of its own and compare it with what was backed up, table by table.
+
+    Args:
+        result: Every check, recovery point and recovery time.
+        report: The same for people.
+        backup: Its id; empty is the newest.
+        as_of: ISO 8601 moment that the recovery point is counted to; empty is now.
+
+    Returns:
+        "verified", or "unverified" where there was nowhere to restore it. A backup that is none fails the step.
+    """
+    from trialops.errors import TrialOpsError
+    from trialops.operations.database_operator import ClinicalDatabaseOperator
+    from trialops.operations.database_page import database_page
+    from trialops.stores import step
+
+    with step("verify-backup", backup=backup, as_of=as_of) as run:
+        scratch = run.settings.scratch_database_url
+        found = ClinicalDatabaseOperator().run(run, "verify", backup=backup, as_of=as_of, scratch_url=scratch)
+        run.write_json(result, found.as_dict())
+        run.show(report, database_page(found))
+        if found.decision == "failed":
+            raise TrialOpsError(found.findings[0].detail, where="backup", fix=found.findings[0].fix)
+    return found.decision
+
+
+@component
+def tend_database(result: Output[Artifact], report: Output[HTML], apply: bool = True) -> str:
+    """VACUUM, ANALYZE and REINDEX where the policy says that they help.
+
+    Args:
+        result: Statements, why, and what became of them.
+        report: The same for people.
+        apply: Run them; otherwise they are shown.
+
+    Returns:
+        "done", "failed" or "plan".
+    """
+    from trialops.operations.database_operator import ClinicalDatabaseOperator
+    from trialops.operations.database_page import database_page
+    from trialops.stores import step
+
+    with step("tend-database", apply=apply) as run:
+        found = ClinicalDatabaseOperator().run(run, "tend", apply=apply)
+        run.write_json(result, found.as_dict())
+        run.show(report, database_page(found))
+    return found.decision

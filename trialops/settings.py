@@ -32,6 +32,7 @@ class Settings(BaseSettings):
         lake_url: Folder or ``s3://bucket/prefix`` of the versioned tables; empty means ``home/lake``.
         objects_url: Folder or ``s3://`` prefix of run records and pages; empty means ``home``.
         database_url: SQLAlchemy URL; empty means SQLite below ``home``, or PostgreSQL when CLINICAL_DB_HOST is set.
+        scratch_database_url: PostgreSQL server on which backups are restored to be verified; empty: the database's own.
         mlflow_uri: MLflow tracking URI; empty means SQLite below ``home``.
         online_url: Online feature store: ``sqlite:///path``, ``redis://``, ``rediss://`` or ``postgresql://``; empty
             means SQLite below ``home``.
@@ -68,6 +69,7 @@ class Settings(BaseSettings):
     lake_url: str = ""
     objects_url: str = ""
     database_url: str = ""
+    scratch_database_url: str = ""
     mlflow_uri: str = ""
     online_url: str = ""
     search_backend: Literal["auto", "ray", "inprocess"] = "auto"
