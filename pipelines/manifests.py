@@ -3,7 +3,7 @@
     python -m pipelines.manifests [--check]
 
 * pipelines/: every pipeline of the catalogue in Kubernetes-native form;
-* components/external-secrets: the secret variables of components/base.py;
+* components/external-secrets: the secrets that components/ name;
 * components/kserve, serving/, examples/canary: the runtime, and a rollout in each form KServe understands;
 * components/ray, examples: a Ray cluster that stands by, and the job of a search;
 * components/argo-events: what starts a pipeline, from the catalogue's triggers;
@@ -18,7 +18,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from components.base import DEFAULT_IMAGE, RUN_AS, SECRET_VARIABLES, SECRETS_NAME
+from components.alerts import DELIVERY_SECRET
+from components.base import DEFAULT_IMAGE, RUN_AS, SECRETS_NAME
 from pipelines.catalog import CATALOG, Entry
 from pipelines.compile import ir_yaml, kubernetes_yaml, version_of
 
@@ -30,12 +31,12 @@ TASK = "withdrawal"
 BUCKET = "s3://trialops-prod-lake/objects/models"
 MARK = "# Made by python -m pipelines.manifests; not edited by hand.\n"
 
-OPTIONAL_SECRETS: Mapping[str, str] = {
-    "AWS_ACCESS_KEY_ID": "workload identity gives access to the object store",
-    "AWS_SECRET_ACCESS_KEY": "workload identity gives access to the object store",
-    "CLINICAL_DB_PASSWORD": "TRIALOPS_DATABASE_URL holds it",
+REQUIRED_SECRETS: Mapping[str, tuple[str, ...]] = {
+    SECRETS_NAME: ("TRIALOPS_DATABASE_URL", "TRIALOPS_ONLINE_URL", "TRIALOPS_VAULT_KEY"),
+    DELIVERY_SECRET: ("TRIALOPS_ALERTS_KEY",),
 }
-"""Secrets that a cluster with managed stores does without, and why. An External Secret fails where one is missing."""
+"""Keys without which a cluster with managed stores does not work, by Secret. What else a pod reads is taken where it is
+there: tokens of servers, receivers of alerts, credentials where there is no workload identity."""
 
 DELIVERED: Mapping[str, str] = {
     "new file": "^incoming/(sdtm|fhir|hl7)/(.*/)?COMPLETE$",
@@ -53,6 +54,8 @@ ENDED: Mapping[str, str] = {"after training": "model_training", "evaluation pass
 ASKED: Mapping[str, str] = {
     "data threshold": "the weekly run of the pipeline looks for itself whether enough is new",
     "drift verdict": "a request of the monitoring, taken up by the next scheduled run or `trialops triggers`",
+    "alert raised": "the pipeline runs every minute",
+    "message queued": "the pipeline runs every minute",
     "signature": "the approver starts the deployment again after signing",
     "on demand": "a person starts it",
 }
@@ -72,7 +75,7 @@ def generated() -> dict[str, bytes]:
     files["pipelines/kustomization.yaml"] = _kustomization(names)
     fields = _yaml({"images": _image_fields(sorted(executors))})
     files |= {f"overlays/{overlay}/image-fields.yaml": fields for overlay in OVERLAYS}
-    files["components/external-secrets/external-secret.yaml"] = _yaml(external_secret())
+    files["components/external-secrets/external-secret.yaml"] = _yaml(*external_secrets())
     files["components/argo-events/sensors.yaml"] = _yaml(*sensors())
     return files | _serving() | _ray()
 
@@ -101,22 +104,23 @@ def write(root: Path = ROOT, *, check: bool = False) -> list[str]:
     return sorted(changed)
 
 
-def external_secret() -> dict[str, Any]:
-    """The secret that pods read, fetched from the organisation's own store."""
-    names = [name for name in SECRET_VARIABLES if name not in OPTIONAL_SECRETS]
-    return {
-        "apiVersion": "external-secrets.io/v1",
-        "kind": "ExternalSecret",
-        "metadata": {"name": SECRETS_NAME},
-        "spec": {
-            "refreshInterval": "1h",
-            "secretStoreRef": {"kind": "SecretStore", "name": "trialops"},
-            "target": {"name": SECRETS_NAME, "creationPolicy": "Owner"},
-            "data": [
-                {"secretKey": name, "remoteRef": {"key": "trialops/settings", "property": name}} for name in names
-            ],
-        },
-    }
+def external_secrets() -> Iterator[dict[str, Any]]:
+    """The secrets that pods read, fetched from the organisation's own store."""
+    for name, required in REQUIRED_SECRETS.items():
+        place = f"trialops/{name.removeprefix('trialops-')}"
+        yield {
+            "apiVersion": "external-secrets.io/v1",
+            "kind": "ExternalSecret",
+            "metadata": {"name": name},
+            "spec": {
+                "refreshInterval": "1h",
+                "secretStoreRef": {"kind": "SecretStore", "name": "trialops"},
+                "target": {"name": name, "creationPolicy": "Owner"},
+                "dataFrom": [{"extract": {"key": place}}],
+                # Named one by one, so that a key that is missing is an error of the synchronisation.
+                "data": [{"secretKey": key, "remoteRef": {"key": place, "property": key}} for key in required],
+            },
+        }
 
 
 def sensors() -> Iterator[dict[str, Any]]:
