@@ -39,8 +39,8 @@ def open_client(settings: Settings) -> ApiClient:
     return client.ApiClient(chosen)
 
 
-def fetch(api: ApiClient, path: str, **query: str) -> Any:
-    """One GET as plain JSON.
+def fetch(api: ApiClient, path: str, *, seconds: float = SECONDS) -> Any:
+    """One GET as plain JSON, within a time limit.
 
     Raises:
         kubernetes.client.ApiException: The API refuses.
@@ -49,8 +49,8 @@ def fetch(api: ApiClient, path: str, **query: str) -> Any:
     import json
 
     answer = api.call_api(
-        path, "GET", query_params=list(query.items()), auth_settings=["BearerToken"], _preload_content=False,
-        _return_http_data_only=True, _request_timeout=SECONDS,
+        path, "GET", auth_settings=["BearerToken"], _preload_content=False, _return_http_data_only=True,
+        _request_timeout=seconds,
     )  # fmt: skip
     return json.loads(answer.data)
 

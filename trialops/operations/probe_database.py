@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -67,10 +67,19 @@ def _postgresql(ask: Ask) -> Iterator[Finding]:
     with connection:
         yield ask.say("reach", "healthy", f"PostgreSQL {connection.info.server_version // 10000} answers",
                       asked="a connection")  # fmt: skip
-        yield _tried(ask, "write and read", _ASKED, lambda: _written(ask, connection))
-        yield _tried(ask, "connections", "pg_stat_activity", lambda: _connections(ask, connection))
-        yield _tried(ask, "replication", "pg_stat_replication", lambda: _replication(ask, connection))
-        connection.rollback()
+        for check, asked, look in (
+            ("write and read", _ASKED, _written),
+            ("connections", "pg_stat_activity", _connections),
+            ("replication", "pg_stat_replication", _replication),
+        ):
+            try:
+                found = look(ask, connection)
+            except psycopg.Error as error:
+                found = _refused(ask, check, error, asked)
+            yield found
+            if connection.broken:
+                return
+            connection.rollback()  # whatever a check did, the next begins anew
 
 
 def _login(url: str) -> dict[str, Any]:
@@ -90,7 +99,6 @@ def _login(url: str) -> dict[str, Any]:
 def _written(ask: Ask, connection: Any) -> Finding:
     """A row in the table kept for it, or, where the schema is older, in a temporary one: no trace either way."""
     if connection.execute("SELECT pg_is_in_recovery()").fetchone()[0]:
-        connection.rollback()
         detail, fix = _STATES["25006"]
         return ask.say("write and read", "broken", detail, asked=_ASKED, fix=f"{fix} ({ask.variable})")
     there = connection.execute("SELECT to_regclass(%s)", (TABLE,)).fetchone()[0]
@@ -98,7 +106,6 @@ def _written(ask: Ask, connection: Any) -> Finding:
         connection.execute(f"CREATE TEMPORARY TABLE {TABLE} {_COLUMNS}")
     connection.execute(_ROW)
     (found,) = connection.execute(_COUNT).fetchone()
-    connection.rollback()
     return _came_back(ask, found)
 
 
@@ -146,15 +153,6 @@ def _replication(ask: Ask, connection: Any) -> Finding:
         "replication", lag, "replication_lag", words, broken="replication_lag_broken", asked=asked,
         fix="Look at the standby's disk and the network between them.",
     )  # fmt: skip
-
-
-def _tried(ask: Ask, check: str, asked: str, act: Callable[[], Finding]) -> Finding:
-    import psycopg
-
-    try:
-        return act()
-    except psycopg.Error as error:
-        return _refused(ask, check, error, asked)
 
 
 def _refused(ask: Ask, check: str, error: Any, asked: str) -> Finding:

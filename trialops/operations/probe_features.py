@@ -105,16 +105,22 @@ def _registry(ask: Ask) -> Iterator[Finding]:
 
 def _freshness(ask: Ask) -> Finding:
     """Age of the newest run that makes features and succeeded; event times are study days and tell nothing of it."""
+    import sqlalchemy as sa
+
     from trialops.stores.database import connect
     from trialops.stores.run_log import runs
 
-    engine = connect(ask.settings.database)
-    ended = [
-        run.finished
-        for name in ask.feature_pipelines
-        for run in runs(engine, pipeline=name, state="succeeded", limit=1)
-    ]
     asked = "the run log"
+    try:
+        engine = connect(ask.settings.database)
+        ended = [
+            run.finished
+            for name in ask.feature_pipelines
+            for run in runs(engine, pipeline=name, state="succeeded", limit=1)
+        ]
+    except (TrialOpsError, sa.exc.SQLAlchemyError):
+        detail, fix = "the run log could not be read", "See to the database first."
+        return ask.say("freshness", "unknown", detail, asked=asked, fix=fix)
     if not ended:
         return ask.say("freshness", "unknown", "no run that makes features is known", asked=asked, fix=_FIX)
     age = (ask.now - datetime.fromisoformat(max(ended).replace("Z", "+00:00"))).total_seconds()

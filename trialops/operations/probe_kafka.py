@@ -58,8 +58,12 @@ def probe(ask: Ask) -> Iterator[Finding]:
     yield from cluster_findings(ask, metadata)
     try:
         lags = measure_lag(ask, admin, metadata, config)
-    except KafkaException as error:
-        yield _refused(ask, "consumer lag", error, _LAG_ASKED)
+    except (KafkaException, TimeoutError) as error:
+        if isinstance(error, KafkaException) and error.args[0].name() != "_TIMED_OUT":
+            yield _refused(ask, "consumer lag", error, _LAG_ASKED)
+            return
+        detail = "the coordinator of a group does not answer"
+        yield ask.say("consumer lag", "unknown", detail, asked=_LAG_ASKED, fix=BROKERS)
         return
     yield lag_finding(ask, lags)
 
@@ -161,7 +165,7 @@ def measure_lag(ask: Ask, admin: Any, metadata: ClusterMetadata, config: Mapping
         for group in _groups(ask, admin):
             wanted = [ConsumerGroupTopicPartitions(group, every)]
             answer = admin.list_consumer_group_offsets(wanted, request_timeout=ask.seconds)
-            for one in answer[group].result(ask.seconds).topic_partitions:
+            for one in answer[group].result(_ended(ask)).topic_partitions:
                 if one.offset >= 0 and time.monotonic() < until:
                     lags.append(_lag(ask, consumer, group, one))
     finally:
@@ -169,11 +173,16 @@ def measure_lag(ask: Ask, admin: Any, metadata: ClusterMetadata, config: Mapping
     return lags
 
 
+def _ended(ask: Ask) -> float:
+    """Longer than a request may take: a client is not given up while one of its requests is under way."""
+    return ask.seconds * 2 + 1
+
+
 def _groups(ask: Ask, admin: Any) -> list[str]:
     """The groups named in the settings, else all that the cluster lists."""
     if named := [name.strip() for name in ask.settings.kafka_groups.split(",") if name.strip()]:
         return named
-    listed = admin.list_consumer_groups(request_timeout=ask.seconds).result(ask.seconds)
+    listed = admin.list_consumer_groups(request_timeout=ask.seconds).result(_ended(ask))
     if listed.errors and not listed.valid:
         from confluent_kafka import KafkaException
 

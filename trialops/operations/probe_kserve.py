@@ -28,7 +28,7 @@ def probe(ask: Ask) -> Iterator[Finding]:
             namespace, _, name = full.rpartition("/")
             path = f"{GROUP}/namespaces/{namespace or ask.settings.namespace}/inferenceservices/{name}"
             try:
-                document = fetch(api, path)
+                document = fetch(api, path, seconds=ask.seconds)
             except (ApiException, HTTPError, OSError, ValueError) as error:
                 if getattr(error, "status", None) == 404:
                     yield ask.say(f"service {name}", "broken", "there is no such InferenceService", asked=f"GET {path}",

@@ -21,6 +21,7 @@ API = "/api/2.0/mlflow"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 NAME = "trialops-health-"
 """What the throw-away names of the probe begin with."""
+LEFT_SECONDS = 600
 
 
 def probe(ask: Ask) -> Iterator[Finding]:
@@ -54,6 +55,7 @@ def _login() -> dict[str, Any]:
 
 def _registry(ask: Ask, http: httpx.Client) -> Finding:
     """A model registered under a throw-away name, read back and removed."""
+    _remove_leftovers(ask, http)
     name, mark = NAME + secrets.token_hex(8), secrets.token_hex(8)
     fix = "Look at the server's log: its database (backend store) is gone, read-only, or of another version."
     check, place = "registry", f"{API}/registered-models"
@@ -71,6 +73,17 @@ def _registry(ask: Ask, http: httpx.Client) -> Finding:
         "a model was registered, read back and removed" if same else "a model just registered came back otherwise",
         asked=f"{place}: create, get, delete", fix=fix,
     )  # fmt: skip
+
+
+def _remove_leftovers(ask: Ask, http: httpx.Client) -> None:
+    """Take out what a probe that was killed has left; one of the last minutes may belong to a probe under way."""
+    place = f"{API}/registered-models"
+    query = {"filter": f"name LIKE '{NAME}%'", "max_results": 100}
+    found, _ = question(ask, http, "registry", "GET", f"{place}/search", params=query)
+    until = (ask.now.timestamp() - LEFT_SECONDS) * 1000
+    for model in (found or {}).get("registered_models") or []:
+        if str(model["name"]).startswith(NAME) and float(model.get("creation_timestamp", 0)) < until:
+            question(ask, http, "registry", "DELETE", f"{place}/delete", json={"name": model["name"]})
 
 
 def _artifact(ask: Ask, http: httpx.Client) -> Finding:

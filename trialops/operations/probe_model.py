@@ -71,10 +71,17 @@ def probe(ask: Ask) -> Iterator[Finding]:
             yield refusal(ask, check, answer, f"GET {path}", fix=fix) or ask.say(
                 check, "healthy", "it says yes", asked=f"GET {path}"
             )
-        examples = _examples(ask)
+        try:
+            examples = _examples(ask)
+        except Exception as error:  # the store has a probe of its own; here it only says what could not be asked
+            detail = f"the stored examples could not be read ({type(error).__name__})"
+            fix = "See to the object store first."
+            yield ask.say("answer", "unknown", detail, asked=f"{EXAMPLES} of the object store", fix=fix)
+            return
         if not examples:
-            yield ask.say("answer", "unknown", "no example is stored to ask it by", asked="the object store",
-                          fix="Store one of the model in use: trialops health example TASK.")  # fmt: skip
+            fix = "Store one of the model in use: trialops health example TASK."
+            asked = f"{EXAMPLES} of the object store"
+            yield ask.say("answer", "unknown", "no example is stored to ask it by", asked=asked, fix=fix)
         for example in examples:
             yield from _model(ask, http, example)
 

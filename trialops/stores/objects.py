@@ -6,6 +6,7 @@ what makes the manifest chain safe when two runs finish at once, so both backend
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -196,7 +197,9 @@ def open_store(url: str, *, seconds: float | None = None) -> ObjectStore:
     if url.startswith("s3://"):
         if seconds is None:
             return _Obstore(S3Store.from_url(url), url)
-        limit: dict[str, Any] = {"timeout": f"{seconds:g}s", "connect_timeout": f"{seconds:g}s"}
+        # Options given here take the place of those of the environment, this one included.
+        plain = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true", "yes", "on")
+        limit: dict[str, Any] = {"timeout": f"{seconds:g}s", "connect_timeout": f"{seconds:g}s", "allow_http": plain}
         once: dict[str, Any] = {"max_retries": 0}
         return _Obstore(S3Store.from_url(url, client_options=limit, retry_config=once), url)  # type: ignore[arg-type]
     if "://" in url and not url.startswith("file://"):
