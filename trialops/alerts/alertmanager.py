@@ -271,5 +271,6 @@ def configuration(routes: Routes, url: str, token_file: str) -> dict[str, Any]:
                 "equal": ["study", *rule.equal],
             }
             for rule in routes.inhibitions
+            if rule.equal  # "every label" cannot be said there; the register holds back such alerts when it is called
         ],
     }

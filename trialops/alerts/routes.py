@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from trialops.alerts.register import Known
+from trialops.alerts.register import VOLATILE, Known
 from trialops.alerts.thresholds import SEVERITIES, span
 from trialops.models.task import Reader, read_yaml
 from trialops.stores.digest import document_digest
@@ -103,9 +103,10 @@ class Inhibition:
     target: Mapping[str, tuple[str, ...]]
     equal: tuple[str, ...]
 
-    def key(self, alert: Known) -> tuple[str, ...]:
-        """The labels that source and target must share."""
-        return tuple(alert.labels.get(name, "") for name in self.equal)
+    def key(self, alert: Known) -> tuple[tuple[str, str], ...]:
+        """The labels that source and target must share; empty where an alert has none of them and takes no part."""
+        names = self.equal or sorted(set(alert.labels) - VOLATILE - {"area", "decision"})
+        return tuple((name, alert.labels[name]) for name in names if alert.labels.get(name))
 
     @staticmethod
     def fits(alert: Known, side: Mapping[str, tuple[str, ...]]) -> bool:

@@ -251,11 +251,12 @@ def inhibited(firing: Sequence[Known], routes: Routes) -> frozenset[str]:
     """Fingerprints of alerts that a graver one of the same thing makes needless."""
     found: set[str] = set()
     for rule in routes.inhibitions:
-        sources: dict[tuple[str, ...], set[str]] = defaultdict(set)
-        for alert in firing:
+        sources: dict[tuple[tuple[str, str], ...], set[str]] = defaultdict(set)
+        keyed = [alert for alert in firing if rule.key(alert)]
+        for alert in keyed:
             if rule.fits(alert, rule.source):
                 sources[rule.key(alert)].add(alert.fingerprint)
-        for alert in firing:
+        for alert in keyed:
             others = sources.get(rule.key(alert), set()) - {alert.fingerprint}
             if others and rule.fits(alert, rule.target):
                 found.add(alert.fingerprint)

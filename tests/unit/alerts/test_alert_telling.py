@@ -125,6 +125,13 @@ def test_a_critical_one_inhibits_the_warnings_of_the_same_thing_alone(desk: Desk
     assert "Ratep" in {line["name"] + line["labels"]["pipeline"] for m in desk.sent for line in m.content["lines"]}
 
 
+def test_alerts_that_share_no_more_than_their_area_do_not_inhibit_each_other(desk: Desk) -> None:
+    desk.fire([critical("Down"), warning("Disk"), critical("Job", job="x"), warning("Slow", job="y")])
+    desk.later(seconds=30)
+    desk.settle(), desk.deliver()
+    assert {line["name"] for m in desk.sent for line in m.content["lines"]} == {"Down", "Disk", "Job", "Slow"}
+
+
 def test_an_overdue_report_inhibits_its_own_clock_only(desk: Desk) -> None:
     def clock(name: str, case: str) -> Alert:
         labels = {"area": "safety", "case": case, "authority": "FDA", "kind": "serious"}
