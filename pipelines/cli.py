@@ -271,6 +271,7 @@ COMMANDS = (
     ("cli_cluster", "submit"),
     ("cli_coding", "coding"),
     ("cli_corrections", "corrections"),
+    ("cli_database", "database"),
     ("cli_documents", "documents"),
     ("cli_experiment", "experiment"),
     ("cli_export", "export"),
