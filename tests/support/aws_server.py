@@ -81,10 +81,10 @@ class Job:
     def running(self) -> bool:
         return self.state not in ENDED
 
-    def look(self) -> str:
-        """State now; each look brings it one further."""
+    def look(self, held: set[str]) -> str:
+        """State now; each look brings it one further, unless it is held."""
         state = self.path[0]
-        if len(self.path) > 1:
+        if len(self.path) > 1 and not held & {self.service, self.name}:
             self.path.pop(0)
         return state
 
@@ -104,6 +104,7 @@ class Cloud:
         rows: Called with a data set; gives its rows.
         now: The time.
         page: Entries of a page.
+        held: Services, or names of jobs, that stay in the state they are in.
     """
 
     def __init__(self) -> None:
@@ -117,6 +118,7 @@ class Cloud:
         self.rows: Callable[[str], int] = lambda dataset: 10
         self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
         self.page = 2
+        self.held: set[str] = set()
         self.url = ""
         self.lock = threading.RLock()
 
@@ -193,7 +195,7 @@ class Cloud:
         at = int(nextToken)
         records = []
         for job in own[at : at + min(self.page, maxResults)]:
-            state = job.look()
+            state = job.look(self.held)
             record: dict[str, Any] = {"executionId": job.id, "executionStatus": state, "startedAt": job.at}
             if state in ENDED:
                 record["executionResult"] = job.facts
@@ -219,7 +221,7 @@ class Cloud:
 
     def backup_describe_backup_job(self, BackupJobId: str) -> dict[str, Any]:  # noqa: N803
         job = self._find("backup", BackupJobId, "ResourceNotFoundException")
-        state = job.look()
+        state = job.look(self.held)
         answer = {"BackupJobId": job.id, "State": state, "BackupVaultName": job.name}
         if state in ("COMPLETED", "PARTIAL"):
             point = job.facts.get("RecoveryPointArn", f"arn:aws:backup:us-east-1:{ACCOUNT}:recovery-point:{job.id}")
@@ -258,7 +260,7 @@ class Cloud:
 
     def quicksight_describe_ingestion(self, AwsAccountId: str, DataSetId: str, IngestionId: str) -> dict[str, Any]:  # noqa: N803
         job = self._find("quicksight", IngestionId, "ResourceNotFoundException")
-        state = job.look()
+        state = job.look(self.held)
         found: dict[str, Any] = {
             "Arn": "arn",
             "IngestionId": job.id,
@@ -294,7 +296,7 @@ class Cloud:
 
     def datasync_describe_task_execution(self, TaskExecutionArn: str) -> dict[str, Any]:  # noqa: N803
         job = self._find("datasync", TaskExecutionArn, "InvalidRequestException")
-        state = job.look()
+        state = job.look(self.held)
         answer: dict[str, Any] = {"TaskExecutionArn": job.id, "Status": state}
         if state == "SUCCESS":
             result = {"PrepareStatus": "SUCCESS", "TransferStatus": "SUCCESS", "VerifyStatus": "SUCCESS"}

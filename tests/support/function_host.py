@@ -31,6 +31,7 @@ class Host:
         path: States of the next instances.
         location: Where the next status is said to be; {instance} stands for the id.
         output: Replaces parts of the output.
+        held: Whether instances stay in the state they are in.
     """
 
     instances: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -40,6 +41,7 @@ class Host:
     path: tuple[str, ...] = ("Pending", "Running", "Completed")
     location: str = "/api/status/{instance}?code=" + CODE
     output: dict[str, Any] = field(default_factory=dict)
+    held: bool = False
     url: str = ""
     lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -62,7 +64,7 @@ class Host:
         if instance not in self.instances:
             return 404, {}, {}
         known = self.instances[instance]
-        state = known["path"].pop(0) if len(known["path"]) > 1 else known["path"][0]
+        state = known["path"].pop(0) if len(known["path"]) > 1 and not self.held else known["path"][0]
         told: dict[str, Any] = {"instanceId": instance, "runtimeStatus": state, "output": None}
         if state == "Completed":
             made = hashlib.sha256(json.dumps(known["input"], sort_keys=True).encode()).hexdigest()
