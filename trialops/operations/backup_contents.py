@@ -113,7 +113,8 @@ def contents_of_postgres(connection: Connection) -> DatabaseContents:
         connection.exec_driver_sql(setting)
     tables = {}
     for row in connection.exec_driver_sql(TABLES).all():
-        rows, first, second = connection.exec_driver_sql(CHECKSUM.format(table=quoted(row.schema, row.name))).one()
+        table = quoted(row.schema, row.name).replace("%", "%%")  # the driver takes a % for a placeholder
+        rows, first, second = connection.exec_driver_sql(CHECKSUM.format(table=table)).one()
         tables[f"{row.schema}.{row.name}"] = TableContents(int(rows), f"{first}:{second}")
     structure = {
         kind: {str(name): _sha(str(text)) for name, text in connection.exec_driver_sql(query).all()}

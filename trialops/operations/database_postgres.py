@@ -102,9 +102,8 @@ def _name(schema: str, name: str) -> str:
 def _measures(connection: Connection) -> Callable[[str, int], float | None]:
     """Empty share of a relation by pgstattuple; None where the extension, or the right to use it, is missing."""
     found = connection.exec_driver_sql(
-        "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace "
-        "WHERE e.extname = 'pgstattuple' AND has_function_privilege("
-        "quote_ident(n.nspname) || '.pgstattuple_approx(regclass)', 'execute')"
+        "SELECT n.nspname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace "
+        "WHERE p.proname = 'pgstattuple_approx' AND has_function_privilege(p.oid, 'execute')"
     ).scalar()
     if found is None:
         return lambda kind, oid: None
@@ -173,7 +172,7 @@ def tend(engine: Engine, statements: Sequence[str]) -> list[tuple[str, str]]:
         try:
             for statement in statements:
                 try:
-                    connection.exec_driver_sql(statement)
+                    connection.exec_driver_sql(statement.replace("%", "%%"))
                     done.append((statement, ""))
                 except sa.exc.SQLAlchemyError as error:
                     done.append((statement, type(getattr(error, "orig", None) or error).__name__))
