@@ -112,10 +112,11 @@ class TransferHome:
         """The alerts in the register."""
         from trialops.alerts.register import AlertRegister
         from trialops.stores.database import connect
+        from trialops.stores.objects import open_store
+        from trialops.stores.study import bound_study
 
         engine = connect(f"sqlite:///{self.home / 'trialops.db'}")
-        study = self.environment.get("TRIALOPS_STUDY", "trial")
-        return list(AlertRegister(engine, study).known().values())
+        return list(AlertRegister(engine, bound_study(open_store(str(self.home)))).known().values())
 
     def starts(self) -> dict[str, int]:
         """Provider jobs started, by service."""

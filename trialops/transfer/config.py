@@ -93,7 +93,7 @@ def read_config(path: str) -> TransferConfig:
         raise TrialOpsError(
             "The transfer's configuration cannot be read",
             where=path or VARIABLE,
-            fix=f"Name it with --config or {VARIABLE}; docs/guide has an example.",
+            fix=f"Name it with --config or {VARIABLE}; manifests/argo/trial.yaml has an example.",
         ) from None
     return parse_config(data, path)
 
