@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tests.support.s3_server import s3  # noqa: F401
 from tests.support.small_files import append, readings, small_table
 from trialops.errors import TrialOpsError
 from trialops.operations import lake_compaction
@@ -278,6 +279,27 @@ def test_the_lake_writes_beside_a_compaction(lake: Lake, monkeypatch: pytest.Mon
     monkeypatch.setattr(lake_compaction, "_commit", raced)
     assert compact(lake, TABLE, RULE).outcome == "left"
     assert lake.versions(TABLE)[0]["version"] == refs[0].version and lake.read(refs[0]).equals(readings(500))
+
+
+def test_in_an_object_store(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """The same on S3: files through the object store, the commit by a conditional put."""
+    bucket = Lake(f"{s3}/lake", open_store(f"{s3}/objects"))
+    small_table(bucket.url, TABLE, 6)
+    before = contents(bucket, [TABLE])
+    made = compact(bucket, TABLE, RULE)
+    assert made.outcome == "done" and made.files == (6, 1)
+    after = contents(bucket, [TABLE])
+    assert differences(before, after, before) == [] and after[f"{TABLE}@6"].bag == before[f"{TABLE}@5"].bag
+    real = lake_compaction._commit
+
+    def slow(*arguments: object) -> bool:
+        small_table(bucket.url, TABLE, 1)
+        return real(*arguments)  # type: ignore[arg-type]
+
+    small_table(bucket.url, TABLE, 5)
+    monkeypatch.setattr(lake_compaction, "_commit", slow)
+    assert compact(bucket, TABLE, RULE, attempts=1).outcome == "busy"
+    assert scanned(bucket, bucket.versions(TABLE)[0]["version"]).height == 12 * 200
 
 
 def test_z_order_is_a_permutation_that_keeps_neighbours_together() -> None:
