@@ -68,18 +68,23 @@ def deliver(
     """
     done, tried = Delivered(), set[str]()
     links = links or Links()
-    while len(tried) < most and (message := outbox.claim(clock(), routes.lease, beyond=frozenset(tried))):
-        tried.add(message.key)
-        print(f"[{message.content.get('severity', 'info')}] {message.receiver}: {message.content['title']}")
-        receiver = routes.receivers.get(message.receiver)
-        if message.receiver == CONSOLE:
-            outcome = Outcome(True, {"schema": CONSOLE})
-        elif receiver is None or not receiver.address:
-            outcome = Outcome(False, {"reason": "the receiver has no address"})
-        else:
-            outcome = send(receiver.address, message, links.to(message, clock()))
-        done.ends[_conclude(outbox, routes, message, outcome, clock(), done)] += 1
+    while fresh := [m for m in outbox.due(clock()) if m.key not in tried][: most - len(tried)]:
+        for waiting in fresh:
+            tried.add(waiting.key)
+            if message := outbox.take(waiting, clock(), routes.lease):
+                outcome = _hand_over(routes, message, links, clock(), send)
+                done.ends[_conclude(outbox, routes, message, outcome, clock(), done)] += 1
     return done
+
+
+def _hand_over(routes: Routes, message: Message, links: Links, now: datetime, send: Send) -> Outcome:
+    print(f"[{message.content.get('severity', 'info')}] {message.receiver}: {message.content['title']}")
+    receiver = routes.receivers.get(message.receiver)
+    if message.receiver == CONSOLE:
+        return Outcome(True, {"schema": CONSOLE})
+    if receiver is None or not receiver.address:
+        return Outcome(False, {"reason": "the receiver has no address"})
+    return send(receiver.address, message, links.to(message, now))
 
 
 def _conclude(

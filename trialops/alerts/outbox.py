@@ -157,34 +157,20 @@ class AlertOutbox:
         found = [message for message in self.messages() if message.key.startswith(key)]
         return found[0] if len(found) == 1 else None
 
-    def claim(self, now: datetime, lease: timedelta, *, beyond: frozenset[str] = frozenset()) -> Message | None:
-        """Take the next message that is due, for the time of a lease; None where there is none.
+    def due(self, now: datetime) -> list[Message]:
+        """Messages that may be taken at a time, oldest first."""
+        return [m for m in self.messages(states=WAITING) if not m.until or utc_time(m.until) <= now]
 
-        Args:
-            now: The time.
-            lease: How long nobody else may take it.
-            beyond: Keys to leave out: those this sender has tried already.
-        """
-        import sqlalchemy as sa
-
-        from trialops.stores.database import writing
-
-        for message in self.messages(states=WAITING):
-            if message.key in beyond or (message.until and utc_time(message.until) > now):
-                continue
-            try:
-                with writing(self.engine) as connection:
-                    taken = replace(message, attempt=message.attempt + 1)
-                    unknown = {"taken_over": True} if message.state == "sending" else {}
-                    return self._write(connection, taken, "sending", now, until=now + lease, **unknown)
-            except sa.exc.IntegrityError:
-                continue  # another sender was faster
-        return None
+    def take(self, message: Message, now: datetime, lease: timedelta) -> Message | None:
+        """Take a message for the time of a lease; None where another sender was faster."""
+        unknown = {"taken_over": True} if message.state == "sending" else {}
+        taken = replace(message, attempt=message.attempt + 1)
+        return self.finish(taken, "sending", now, until=now + lease, **unknown)
 
     def finish(
         self, message: Message, state: str, now: datetime, *, until: datetime | None = None, **detail: Any
     ) -> Message | None:
-        """Note how a try ended; None where the lease was over and another sender has the message."""
+        """Write a message's next row: how a try ended; None where another sender has written in between."""
         import sqlalchemy as sa
 
         from trialops.stores.database import writing
@@ -222,23 +208,10 @@ class AlertOutbox:
             detail=detail,
             at=utc_text(now),
         )
-        connection.execute(
-            table.insert().values(
-                at=after.at,
-                study=self.study,
-                message=after.key,
-                seq=after.seq,
-                state=state,
-                kind=after.kind,
-                receiver=after.receiver,
-                until=after.until,
-                attempt=after.attempt,
-                content=canonical(dict(after.content)),
-                detail=canonical(detail),
-                actor=self.actor,
-                run_id=self.run_id,
-            )
-        )
+        row = {name: getattr(after, name) for name in ("at", "seq", "state", "kind", "receiver", "until", "attempt")}
+        row |= {"study": self.study, "message": after.key, "actor": self.actor, "run_id": self.run_id}
+        row |= {"content": canonical(dict(after.content)), "detail": canonical(detail)}
+        connection.execute(table.insert(), row)
         return after
 
 

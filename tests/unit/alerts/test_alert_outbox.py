@@ -50,6 +50,11 @@ CONTENT = {
 }
 
 
+def claim(outbox: AlertOutbox, now: datetime) -> Message | None:
+    """Take the first message that is due."""
+    return next((t for m in outbox.due(now) if (t := outbox.take(m, now, timedelta(minutes=5)))), None)
+
+
 def queue(outbox: AlertOutbox, number: int = 0, receiver: str = "data_team", now: datetime = START) -> Message | None:
     with writing(outbox.engine) as connection:
         return outbox.queue(connection, "group", receiver, [number], CONTENT, now)
@@ -74,22 +79,21 @@ def test_the_same_thing_is_queued_once(engine: Engine) -> None:
 def test_a_message_is_taken_by_one_and_taken_over_when_its_lease_is_over(engine: Engine) -> None:
     outbox, lease = AlertOutbox(engine, "study"), timedelta(minutes=5)
     queue(outbox)
-    first = outbox.claim(START, lease)
-    assert first is not None and outbox.claim(START + timedelta(minutes=4, seconds=59), lease) is None
-    second = outbox.claim(START + lease, lease)
+    first = claim(outbox, START)
+    assert first is not None and claim(outbox, START + timedelta(minutes=4, seconds=59)) is None
+    second = claim(outbox, START + lease)
     assert second is not None and second.attempt == 2 and second.detail == {"taken_over": True}
     assert outbox.finish(first, "sent", START + lease) is None  # who lost the lease notes nothing
     assert outbox.finish(second, "sent", START + lease) is not None
-    assert outbox.claim(START + timedelta(days=1), lease) is None
+    assert claim(outbox, START + timedelta(days=1)) is None
 
 
 def test_of_two_that_read_the_same_state_one_gets_it(engine: Engine) -> None:
     one, two = AlertOutbox(engine, "study"), AlertOutbox(engine, "study")
     queue(one)
     (seen,) = one.messages()
-    two.messages = lambda **_: [seen]  # type: ignore[method-assign,misc,assignment]
-    assert one.claim(START, timedelta(minutes=5)) is not None
-    assert two.claim(START, timedelta(minutes=5)) is None
+    assert one.take(seen, START, timedelta(minutes=5)) is not None
+    assert two.take(seen, START, timedelta(minutes=5)) is None
 
 
 def test_waits_double_up_to_an_hour_and_are_spread() -> None:
@@ -110,9 +114,9 @@ def test_a_receiver_that_fails_is_tried_again_others_are_told_and_at_last_it_is_
 
     while desk.now < START + timedelta(hours=25):
         desk.deliver(send=refuse)
-        desk.later(minutes=1)
+        desk.later(minutes=5)
     mine = [at for at, name in tries if name == "data_team"]
-    assert mine[0] == 0 and all(b - a <= 3960 + 60 for a, b in zip(mine, mine[1:], strict=False)) and len(mine) > 20
+    assert mine[0] == 0 and all(b - a <= 3960 + 300 for a, b in zip(mine, mine[1:], strict=False)) and len(mine) > 15
     assert Counter(name for _, name in tries)["operations"] == 1  # told once, after the third failure
     assert [at for at, name in tries if name == "operations"][0] >= mine[2]
     states = {m.receiver: m.state for m in desk.outbox.messages()}
@@ -175,7 +179,7 @@ class Far:
         self.calm = False
 
     def send(self, address: str, message: Message, link: str) -> Outcome:
-        fault = "none" if self.calm else self.draw.choice(["none", "none", "refused", "killed", "lost", "killed after"])
+        fault = "none" if self.calm else self.draw.choice(["none", "refused", "killed", "lost", "killed after"])
         if fault == "refused":
             return Outcome(False, {"reason": "refused"})
         if fault == "killed":
@@ -206,8 +210,8 @@ def course(desk: Desk, seed: int) -> Counter[str]:
             return AlertOutbox(self.engine, study)
 
     own = Own(desk.engine, desk.routes)
-    for _ in range(draw.randint(3, 6)):
-        act = draw.choice(["fire", "fire", "end", "pass", "deliver", "deliver"])
+    for _ in range(draw.randint(3, 5)):
+        act = draw.choice(["fire", "fire", "end", "pass", "pass", "deliver", "deliver"])
         if act == "fire":
             chosen = draw.choice(causes)
             own.fire([chosen])
@@ -224,7 +228,7 @@ def course(desk: Desk, seed: int) -> Counter[str]:
     lasting = {a.name for a in own.register.known().values() if a.firing}
     own.later(minutes=10)
     own.settle(), own.escalate()
-    for _ in range(3):
+    for _ in range(2):
         own.later(hours=2)
         own.deliver(send=far.send)
     messages = own.outbox.messages()
@@ -253,7 +257,7 @@ def test_a_thousand_random_courses_lose_nothing_and_send_nothing_twice_unknowing
     for seed in range(1000):
         total += course(desk, seed)
     capsys.readouterr()
-    assert total["raised"] > 1200 and total["messages"] > 1000 and total["unsure"] > 80, total
+    assert total["raised"] > 1200 and total["messages"] > 1000 and total["unsure"] > 60, total
 
 
 # -- transports --------------------------------------------------------------------------------------------------
