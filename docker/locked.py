@@ -25,14 +25,15 @@ ROOT = HERE.parent
 PROJECT = "trialops"
 ENVIRONMENT = {
     "python_version": "3.11",
-    "python_full_version": "3.11.9",
     "implementation_name": "cpython",
     "platform_python_implementation": "CPython",
     "os_name": "posix",
     "sys_platform": "linux",
     "platform_system": "Linux",
 }
-"""Of the images; the machine is set by platform."""
+"""Of the images; machine and patch release are set where they are asked for."""
+RELEASES = ("3.11.0", "3.11.99")
+"""A base image may be of any release between: what either of them needs is installed."""
 _INTERPRETERS = re.compile(r"-(?:py3|py2\.py3|py311|cp311|cp3(?:[2-9]|10)-abi3|cp311-abi3)[-.]")
 
 
@@ -49,7 +50,10 @@ class Lock:
         Raises:
             SystemExit: A package is not in the lock.
         """
-        environment = {**ENVIRONMENT, "platform_machine": machine}
+        return set().union(*(self._closure(roots, machine, release) for release in RELEASES))
+
+    def _closure(self, roots: Sequence[str], machine: str, release: str) -> set[str]:
+        environment = {**ENVIRONMENT, "platform_machine": machine, "python_full_version": release}
         open_, seen = [(r.name, frozenset(r.extras)) for r in map(Requirement, roots)], set()
         while open_:
             name, extras = open_.pop()

@@ -12,6 +12,8 @@ from pathlib import Path
 
 TOOLS = ("pip", "setuptools", "wheel", "pkg_resources", "_distutils_hack", "distutils-precedence.pth")
 LIBRARY = ("ensurepip", "idlelib", "lib2to3", "turtledemo", "test")
+PLACES = (Path("/usr/local/bin"), Path("/usr/bin"))
+WHEELS = Path("/usr/share/python-wheels")
 LAUNCHERS = ("pip", "wheel", "easy_install", "idle", "2to3", "pydoc")
 
 
@@ -22,9 +24,9 @@ def strip() -> list[Path]:
     found = [library / name for name in LIBRARY]
     for folder in packages:
         found += [path for name in TOOLS for path in (*folder.glob(name), *folder.glob(f"{name}-*.dist-info"))]
-    for folder in {Path(sysconfig.get_path("scripts")), Path("/usr/local/bin"), Path("/usr/bin")}:
+    for folder in {Path(sysconfig.get_path("scripts")), *PLACES}:
         found += [path for name in LAUNCHERS for path in (*folder.glob(name), *folder.glob(f"{name}[0-9.-]*"))]
-    found.append(Path("/usr/share/python-wheels"))
+    found.append(WHEELS)
     removed = []
     for path in found:
         if path.is_dir() and not path.is_symlink():

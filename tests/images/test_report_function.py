@@ -1,4 +1,4 @@
-"""The report function as an HTTP host runs it: asked by the transfer's own client, replayed by Durable Functions' own SDK."""
+"""The report function as an HTTP host runs it: asked by the transfer's client, replayed by Durable Functions' SDK."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.images.transferred import RUN, TRIAL, Transferred, transfer
+from tests.images.transferred import RUN, TRIAL, Transferred
 from tests.support.functions_host import FUNCTION_KEY, HOOKS, SYSTEM_KEY, FunctionsHost, Instance, new_instance, replay
 from tests.support.homes import leave, live_in
 from trialops.errors import TrialOpsError
@@ -47,11 +47,6 @@ def load_app() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-@pytest.fixture(scope="module")
-def transferred(tmp_path_factory: pytest.TempPathFactory) -> Transferred:
-    return transfer(tmp_path_factory.mktemp("transferred"))
 
 
 @pytest.fixture
