@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sqlite3
 import stat
 import sys
 from collections.abc import Callable
@@ -198,16 +197,24 @@ def _audit(settings: Settings) -> Check:
 
 def _mlflow(settings: Settings) -> Check:
     file = _sqlite_file(settings.mlflow)
-    if file is None:
-        return _http("mlflow", settings.mlflow, "TRIALOPS_MLFLOW_URI", "/health")
-    if not file.exists():
+    if file is not None and not file.exists():
         return Check("mlflow", "unused", f"{file}, made by the first run")
-    try:
-        with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as connection:
-            (count,) = connection.execute("SELECT COUNT(*) FROM registered_models").fetchone()
-    except sqlite3.Error:
-        return Check("mlflow", "broken", f"{file} is not an MLflow store", "Move it away; the next run makes one.")
-    return Check("mlflow", "ok", f"SQLite, {count} registered models")
+    if file is None and not _encrypted(settings.mlflow):
+        return Check("mlflow", "broken", "the connection is not encrypted", "Use https in TRIALOPS_MLFLOW_URI.")
+    return _reached("mlflow", "mlflow", settings.mlflow, "TRIALOPS_MLFLOW_URI", settings)
+
+
+def _reached(name: str, kind: str, address: str, variable: str, settings: Settings) -> Check:
+    """What the service's own probe says first, which changes nothing: whether it can be reached."""
+    from trialops.operations.probing import Ask, ask_all
+
+    (found,) = ask_all([Ask(name, kind, address, variable, settings, SECONDS)], seconds=2 * SECONDS, quick=True)
+    return Check(name, "ok" if found.state == "healthy" else "broken", found.detail, found.fix)
+
+
+def _encrypted(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme != "http" or parts.hostname in ("localhost", "127.0.0.1", "::1")
 
 
 def _online(settings: Settings) -> Check:
@@ -286,7 +293,7 @@ def _http(name: str, url: str, variable: str, path: str = "") -> Check:
         if not parts.hostname or not parts.port:
             return Check(name, "broken", "the address has no host and port", f"Correct {variable}.")
         return _tcp(name, parts.hostname, parts.port, variable)
-    if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+    if not _encrypted(url):
         return Check(name, "broken", "the connection is not encrypted", f"Use https in {variable}.")
     import httpx
 

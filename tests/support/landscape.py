@@ -84,7 +84,11 @@ class Landscape:
 
     def wrong(self, *, seconds: float = 10.0, **changed: Any) -> Expected:
         """What is not healthy, besides what never is."""
-        found = not_healthy(self.look(seconds=seconds, **changed).findings)
+        return self.beyond(self.look(seconds=seconds, **changed).findings)
+
+    def beyond(self, findings: tuple[Finding, ...]) -> Expected:
+        """What is not healthy among some findings, besides what never is."""
+        found = not_healthy(findings)
         return {key: state for key, state in found.items() if self.standing.get(key) != state}
 
 

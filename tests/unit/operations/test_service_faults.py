@@ -290,8 +290,8 @@ FAULTS = {
 def test_a_fault_is_named(name: str, parts: Landscape) -> None:
     fault, expected = FAULTS[name]
     with fault(parts) as changed:
-        assert parts.wrong(seconds=4.0, **changed) == expected
         findings = parts.look(seconds=4.0, **changed).findings
+        assert parts.beyond(findings) == expected
         assert exit_code(findings) != 0
         assert all(found.fix for found in findings if found.state != "healthy")
 
