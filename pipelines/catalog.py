@@ -479,6 +479,27 @@ CATALOG: tuple[Entry, ...] = (
             ("rotate_master", "Replace the vault's master key after an erasure."),
         ),
     ),
+    Entry(
+        name="security_monitoring",
+        title="Security monitoring",
+        category="security",
+        module="pipelines.security.security_monitoring",
+        schedule="30 2 * * *",
+        triggers=(),
+        owner="security officer",
+        alert_policy="security",
+        parameters=(
+            ("kubernetes_logs", "Folder or file of Kubernetes audit logs, JSON lines; empty: none."),
+            ("fhir_audit", "Folder or file of FHIR R4 AuditEvents, NDJSON or bundles; empty: none."),
+            ("roster", "CSV list of accounts: actor, kind, role, joined, left; empty: none."),
+            ("networks", "YAML table of networks and where they are; empty: the one that ships."),
+            ("rbac", "Folder of manifests with RBAC objects, for the access review; empty: none."),
+            ("scans", "Folder of results of vulnerability scanners, for the evidence; empty: none."),
+            ("days", "Days to screen; 0: those since the last screening."),
+            ("month", "Month of access review and evidence, YYYY-MM; empty: the last whole one."),
+            ("as_of", "ISO 8601 moment of the run; that day and later ones are left out. Empty is now."),
+        ),
+    ),
 )
 """Sorted by category, then name."""
 

@@ -286,6 +286,7 @@ COMMANDS = (
     ("cli_rollout", "rollout"),
     ("cli_rollout", "route"),
     ("cli_safety", "safety"),
+    ("cli_security", "security"),
     ("cli_serve", "score"),
     ("cli_serve", "serve"),
     ("cli_transfer", "transfer"),

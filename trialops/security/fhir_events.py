@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trialops.security.kubernetes_events import read_batch
+from trialops.security.kubernetes_events import read_batch, utc
 from trialops.security.log_lines import LONGEST, Quarantine, lines
 
 if TYPE_CHECKING:
@@ -52,10 +52,10 @@ SELECT n,
   CASE WHEN NOT ok THEN 'not JSON'
        WHEN e.resourceType IS DISTINCT FROM 'AuditEvent' THEN 'not an AuditEvent'
        WHEN actor IS NULL THEN 'no agent'
-       WHEN try_cast(e.recorded AS TIMESTAMPTZ) IS NULL THEN 'no time' ELSE '' END AS problem,
+       WHEN {utc("e.recorded")} IS NULL THEN 'no time' ELSE '' END AS problem,
   'fhir' AS source,
   coalesce(e.source.observer.reference || '/' || e.id, e.id, md5(e::VARCHAR)) AS id,
-  try_cast(e.recorded AS TIMESTAMPTZ)::TIMESTAMP AS at,
+  {utc("e.recorded")} AS at,
   actor, (agent.who.reference LIKE 'Device/%') AS service, lower(agent."role"[1].coding[1].code) AS role,
   CASE WHEN what = 'login' AND coalesce(e.outcome, '0') <> '0' THEN 'login.refused' ELSE what END AS action,
   coalesce(split_part(regexp_replace(thing, '^https?://.*/([A-Z][A-Za-z]+/[^/]+)$', '\\1'), '/', 1),
@@ -80,7 +80,7 @@ def fhir_events(files: Sequence[Path], quarantine: Quarantine) -> Iterator[pl.Da
     import duckdb
     import pyarrow as pa
 
-    connection = duckdb.connect(":memory:", config={"threads": 2, "TimeZone": "UTC"})
+    connection = duckdb.connect(":memory:", config={"threads": 2})
     for path in files:
         if not path.name.removesuffix(".gz").endswith(".json"):
             for first, batch in lines(path, quarantine):

@@ -21,7 +21,7 @@ def unusual_hours(days: Days, policy: Policy) -> Judged:
     """The rarest hour in which an actor was active on each day.
 
     Each hour of the circle has a chance to be an active one: the share of the actor's days (working, free ones apart)
-    with activity in it, smoothed over its neighbours, mixed with the profile of all people (or services) for a few days'
+    with activity in it, smoothed over its neighbours, mixed with the profile of all people (or services) for some days'
     worth. That profile is taken around everybody's own middle of the day: people live in different time zones. The tail
     is the chance that at least one hour as rare as the rarest one seen would be active on a day.
     """
@@ -63,7 +63,7 @@ def unusual_hours(days: Days, policy: Policy) -> Judged:
 
 
 def _turn(active: Floats, back: int) -> NDArray[np.int64]:
-    """For each actor and day the hours in the order that begins at the actor's own middle of the day (circular mean)."""
+    """For each actor and day the hours from the actor's own middle of the day on (circular mean)."""
     import numpy as np
 
     angle = np.arange(24) * (2 * np.pi / 24)

@@ -24,6 +24,16 @@ _STRUCTURE = """{"kind": "VARCHAR", "apiVersion": "VARCHAR", "auditID": "VARCHAR
  "requestObject": {"roleRef": {"name": "VARCHAR"}}}"""
 _SERVICE = "system:serviceaccount:"
 
+
+def utc(text: str) -> str:
+    """SQL that reads an ISO 8601 moment with a zone as a UTC timestamp; null for any other text."""
+    zone = "([+-])([0-9][0-9]):([0-9][0-9])$"
+    minutes = f"(60 * regexp_extract({text}, '{zone}', 2)::INTEGER + regexp_extract({text}, '{zone}', 3)::INTEGER)"
+    return f"""(CASE WHEN regexp_matches({text}, '[Zz]$') THEN try_cast({text} AS TIMESTAMP)
+      WHEN regexp_matches({text}, '{zone}') THEN try_cast(left({text}, len({text}) - 6) AS TIMESTAMP)
+        - to_minutes(CASE regexp_extract({text}, '{zone}', 1) WHEN '-' THEN -1 ELSE 1 END * {minutes}) END)"""
+
+
 _QUERY = f"""
 WITH parsed AS (
   SELECT n, line, json_valid(line) AS ok,
@@ -36,7 +46,7 @@ WITH parsed AS (
            THEN 'not an audit event'
          WHEN e.stage IN ('RequestReceived', 'ResponseStarted') THEN 'ignored'
          WHEN e.auditID IS NULL OR e.verb IS NULL OR e."user".username IS NULL THEN 'no id, verb or user'
-         WHEN try_cast(e.requestReceivedTimestamp AS TIMESTAMPTZ) IS NULL THEN 'no time'
+         WHEN {utc("e.requestReceivedTimestamp")} IS NULL THEN 'no time'
          WHEN e."user".username LIKE 'system:%' AND e."user".username NOT LIKE '{_SERVICE}%'
               AND e."user".username NOT IN ('system:anonymous', 'system:admin') THEN 'ignored'
          WHEN e."user".username LIKE '{_SERVICE}kube-system:%' THEN 'ignored'
@@ -46,7 +56,7 @@ WITH parsed AS (
   FROM parsed
 )
 SELECT n, problem, 'kubernetes' AS source, e.auditID AS id,
-  try_cast(e.requestReceivedTimestamp AS TIMESTAMPTZ)::TIMESTAMP AS at,
+  {utc("e.requestReceivedTimestamp")} AS at,
   e."user".username AS actor,
   starts_with(e."user".username, '{_SERVICE}') AS service,
   NULL::VARCHAR AS role,
@@ -74,7 +84,7 @@ def kubernetes_events(files: Sequence[Path], quarantine: Quarantine) -> Iterator
     """
     import duckdb
 
-    connection = duckdb.connect(":memory:", config={"threads": 2, "TimeZone": "UTC"})
+    connection = duckdb.connect(":memory:", config={"threads": 2})
     for path in files:
         for first, batch in lines(path, quarantine):
             yield read_batch(connection, _QUERY, path.name, first, batch, quarantine)

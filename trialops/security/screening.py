@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from trialops.security.habits import first_use, unusual_hours
+from trialops.security.statistics import SMALLEST
 from trialops.security.volumes import Judged, size, volume
 
 if TYPE_CHECKING:
@@ -85,25 +86,19 @@ def screen(days: Days, policy: Policy, since: dt.date, progress: Progress = lamb
 
     from trialops.security.statistics import calibrated, combine, discoveries
 
-    found = judged(days, policy, progress)
-    combined = combine(np.stack([one.tail for one in found]))
-    score = -np.log(combined)
-    known = np.asarray(~np.isnan(np.stack([one.tail for one in found])).all(axis=0))
+    found = [_fair(one, days, policy) if one.searched else one for one in judged(days, policy, progress)]
+    stacked = np.stack([one.tail for one in found])
+    score = -np.log(combine(stacked))
+    known = np.asarray(~np.isnan(stacked).all(axis=0))
     wanted = max(0, (since - days.start).days)
     begin = max(0, wanted - policy.quiet_days)
     tails = np.ones((len(days.actors), days.count))
-    for service in (False, True):
-        group = np.flatnonzero(days.services == service)
-        if not len(group):
-            continue
+    for crowd in (~days.services, days.services):
         for day in range(begin, days.count):
             early = max(0, day - policy.history_days)
-            usable = known[group, early:day] & days.active[group, early:day]
-            past = score[group, early:day][usable]
-            now = calibrated(
-                score[group, day], past, tail=policy.tail, least=policy.least_exceedances, trim=policy.trim
-            )
-            tails[group, day] = np.where(known[group, day] & days.active[group, day], now, 1.0)
+            past = score[crowd, early:day][(known & days.active)[crowd, early:day]]
+            tails[crowd, day] = calibrated(score[crowd, day], past, **_tail(policy))
+    tails = np.where(known & days.active, tails, 1.0)
     told: list[Unlike] = []
     last: dict[int, int] = {}
     for day in range(begin, days.count):
@@ -131,6 +126,32 @@ def screen(days: Days, policy: Policy, since: dt.date, progress: Progress = lamb
                 )
     counted = tuple(int(known[:, day].sum()) for day in range(wanted, days.count))
     return Screened(tuple(told), counted, tails[:, wanted:])
+
+
+def _fair(one: Judged, days: Days, policy: Policy) -> Judged:
+    """A detector's word, calibrated week by week against what it said on the days before.
+
+    A detector that takes the worst of many looks would otherwise drown out the others.
+    """
+    import numpy as np
+
+    from trialops.security.statistics import calibrated
+
+    tail = one.tail.copy()
+    usable = ~np.isnan(tail) & days.active
+    score = -np.log(np.where(usable, tail, 1.0))
+    for crowd in (~days.services, days.services):
+        for end in range(days.count, 0, -7):
+            begin = max(end - 7, 0)
+            early = max(begin - policy.history_days, 0)
+            past = score[crowd, early:begin][usable[crowd, early:begin]]
+            fair = calibrated(score[crowd, begin:end], past, **_tail(policy))
+            tail[crowd, begin:end] = np.where(usable[crowd, begin:end], fair, one.tail[crowd, begin:end])
+    return replace(one, tail=np.maximum(tail, SMALLEST))
+
+
+def _tail(policy: Policy) -> dict[str, Any]:
+    return {"tail": policy.tail, "least": policy.least_exceedances, "trim": policy.trim}
 
 
 def _reasons(found: list[Judged], actor: int, day: int) -> tuple[tuple[str, float, str], ...]:

@@ -74,15 +74,16 @@ def calibrated(score: Floats, past: Floats, *, tail: float, least: int, trim: fl
     past = np.sort(past)
     if len(past) < 2 * least:
         return np.exp(-score)  # nothing to learn from yet: the scores as they are
-    beyond = min(max(tail, least / len(past)), 0.5)
-    cut = float(np.quantile(past, 1 - beyond))
+    cut = float(np.quantile(past, 1 - min(max(tail, least / len(past)), 0.5)))
     excess = past[past > cut] - cut
+    share = (len(past) - np.searchsorted(past, score, side="left") + 1.0) / (len(past) + 1.0)
+    if len(excess) < least / 2:
+        return np.minimum(np.exp(-score), 1.0)  # hardly ever anything but 0: the scores as they are
     drop = int(np.ceil(trim * len(past)))
     kept = excess[: max(len(excess) - drop, 1)]
-    # Mean of a type II censored exponential sample: the dropped are known to be at least the last that is kept.
-    scale = float((kept.sum() + (len(excess) - len(kept)) * (kept[-1] if len(kept) else 0.0)) / max(len(kept), 1))
-    scale = min(max(scale, 0.7), 3.0)
-    share = (len(past) - np.searchsorted(past, score, side="left") + 1.0) / (len(past) + 1.0)
+    # Mean of a type II censored exponential sample: of those left out it is known that they are at least the last kept.
+    scale = float((kept.sum() + (len(excess) - len(kept)) * kept[-1]) / len(kept))
+    beyond, scale = len(excess) / len(past), min(max(scale, 0.7), 3.0)
     return np.where(score <= cut, np.minimum(share, 1.0), beyond * np.exp(-(score - cut) / scale))
 
 

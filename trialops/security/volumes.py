@@ -39,6 +39,7 @@ class Judged:
         expected: What was expected there.
         which: Which class and window it was, an index into `labels`.
         labels: Names for `which`.
+        searched: The tail is the smallest of several, so it is calibrated before it is combined with others.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Judged:
     expected: Floats
     which: NDArray[np.int16]
     labels: tuple[str, ...]
+    searched: bool = False
 
     def say(self, actor: int, day: int) -> str:
         """The finding in words and figures."""
@@ -102,7 +104,7 @@ def _strongest(
     # Nothing done on the day itself: a sum over days before has been judged already.
     idle = judged & ~days.active
     tail = np.where(idle, 1.0, tail)
-    return Judged(name, tail, seen, expected, which, tuple(labels) or ("nothing",))
+    return Judged(name, tail, seen, expected, which, tuple(labels) or ("nothing",), searched=True)
 
 
 def forecast(days: Days, policy: Policy, count: Floats) -> Floats:
