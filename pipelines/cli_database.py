@@ -22,7 +22,13 @@ def _run(name: str) -> Step:
     from trialops.settings import settings
     from trialops.stores.context import Step
 
-    return Step(name, {}, settings())
+    class AtTheTerminal(Step):
+        """A step that tells a person, not a runner, how far it is."""
+
+        def progress(self, message: str, fraction: float | None = None) -> None:
+            click.echo(message, err=True)
+
+    return AtTheTerminal(name, {}, settings())
 
 
 def _verify(run: Step, backup: str) -> DatabaseResult:

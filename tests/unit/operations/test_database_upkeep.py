@@ -187,7 +187,7 @@ def test_a_sqlite_file_is_looked_at_and_tended(home: Step) -> None:
         connection.exec_driver_sql("CREATE INDEX big_text ON big (text)")
         connection.exec_driver_sql("CREATE INDEX big_text_too ON big (text)")
         connection.exec_driver_sql(
-            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 6000) "
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4000) "
             "INSERT INTO big SELECT i, printf('%0300d', i), NULL FROM n"
         )
         connection.exec_driver_sql("DELETE FROM big WHERE id > 100")
