@@ -67,22 +67,24 @@ def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Definitions:
-    """The definitions below a folder.
+    """Published definitions.
 
     Args:
-        folder: Folder with CRD files, at any depth.
+        places: CRD files, and folders that hold some at any depth.
 
     Attributes:
         skipped: Rules that were met and could not be evaluated, with the reason.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, *places: Path) -> None:
         self._files: dict[tuple[str, str], Path] = {}
         self._served: dict[tuple[str, str, str], dict[str, Any]] = {}
         self._loaded: set[Path] = set()
         self._validators: dict[tuple[str, str, str], Any] = {}
         self.skipped: dict[str, str] = {}
-        for file in sorted(folder.rglob("*.yaml")):
+        for file in [
+            file for place in places for file in ([place] if place.is_file() else sorted(place.rglob("*.yaml")))
+        ]:
             text = file.read_text("utf-8")
             if "kind: CustomResourceDefinition" not in text[:2000]:
                 continue
