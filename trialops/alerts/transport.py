@@ -44,6 +44,7 @@ def send(address: str, message: Message, link: str = "") -> Outcome:
     service: Any = apprise.Apprise.instantiate(address, suppress_exceptions=True)
     if service is None:
         return Outcome(False, {"reason": "the address is none that Apprise can read", "schema": schema[:16]})
+    service.socket_connect_timeout = service.socket_read_timeout = float(SECONDS)
     if schema in ("mailto", "mailtos"):
         return _mail(service, message, link)
     _mark(service, schema, message)
