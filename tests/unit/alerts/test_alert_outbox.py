@@ -257,7 +257,7 @@ def test_a_thousand_random_courses_lose_nothing_and_send_nothing_twice_unknowing
     for seed in range(1000):
         total += course(desk, seed)
     capsys.readouterr()
-    assert total["raised"] > 1200 and total["messages"] > 1000 and total["unsure"] > 60, total
+    assert total["raised"] > 1000 and total["messages"] > 1500 and total["unsure"] > 30, total
 
 
 # -- transports --------------------------------------------------------------------------------------------------
