@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trialops.operations.health import Finding
+from trialops.operations.health import STATES, Finding
 from trialops.operations.http_probe import client, question
 
 if TYPE_CHECKING:
@@ -29,12 +29,23 @@ def probe(ask: Ask) -> Iterator[Finding]:
                           fix=f"Correct the address. ({ask.variable})")  # fmt: skip
             return
         yield ask.say("reach", "healthy", f"{len(listed)} applications", asked=f"GET {API}", value=len(listed))
+        worst: dict[str, Finding] = {}
         for application in listed[: int(ask.limits["applications"])]:
-            yield from _application(ask, http, str(application["id"]))
+            for found in _application(ask, http, str(application["id"])):
+                known = worst.get(found.check)
+                if known is None or _rank(found) > _rank(known):
+                    worst[found.check] = found
+        yield from worst.values()
+
+
+def _rank(found: Finding) -> tuple[int, float]:
+    """What makes one application's finding worse than another's."""
+    return STATES.index(found.state), found.value or 0.0
 
 
 def _application(ask: Ask, http: httpx.Client, app: str) -> Iterator[Finding]:
-    stages, failed = question(ask, http, "stages", "GET", f"{API}/{app}/stages")
+    """The checks of one application; their names are the same for all, so that an alert outlives an application."""
+    stages, failed = question(ask, http, "failed stages", "GET", f"{API}/{app}/stages")
     if failed is not None:
         yield failed
         return
@@ -55,11 +66,11 @@ def _failed_stages(ask: Ask, app: str, stages: Sequence[Mapping[str, Any]]) -> F
     share = lost / tasks if tasks else 0.0
     asked, names = f"stages of {app}", ", ".join(str(stage["stageId"]) for stage in bad[:5])
     if bad:
-        return ask.say(f"failed stages of {app}", "broken", f"{len(bad)} of {len(last)} stages failed: {names}",
+        return ask.say("failed stages", "broken", f"{app}: {len(bad)} of {len(last)} stages failed: {names}",
                        asked=asked, value=len(bad), threshold=0,
                        fix="Read the stage's error on the driver's page and the executors' logs.")  # fmt: skip
-    return ask.judge(f"failed stages of {app}", share, "failed_share",
-                     f"none of {len(last)} stages failed; {lost} of {tasks} tasks had to be repeated", asked=asked,
+    words = f"{app}: none of {len(last)} stages failed; {lost} of {tasks} tasks had to be repeated"
+    return ask.judge("failed stages", share, "failed_share", words, asked=asked,
                      fix="Read the executors' logs: tasks fail and are repeated.")  # fmt: skip
 
 
@@ -67,7 +78,7 @@ def _spill(ask: Ask, app: str, stages: Sequence[Mapping[str, Any]]) -> Finding:
     spilled = sum(stage.get("diskBytesSpilled", 0) for stage in stages)
     most = max(stages, key=lambda stage: stage.get("diskBytesSpilled", 0), default=None)
     where = f", most in stage {most['stageId']}" if most is not None and spilled else ""
-    return ask.judge(f"spill of {app}", spilled, "spill_bytes", f"{spilled / 2**20:.1f} MB went to disk{where}",
+    return ask.judge("spill", spilled, "spill_bytes", f"{app}: {spilled / 2**20:.1f} MB went to disk{where}",
                      asked=f"stages of {app}", fix="Give executors more memory, or use more partitions.")  # fmt: skip
 
 
@@ -76,7 +87,7 @@ def _skew(ask: Ask, http: httpx.Client, app: str, stages: Sequence[Mapping[str, 
     least = ask.limits["skew_tasks"]
     done = [s for s in stages if s["status"] == "COMPLETE" and s["numCompleteTasks"] >= least]
     longest = sorted(done, key=lambda s: -s.get("executorRunTime", 0))[:3]
-    check, asked = f"task skew of {app}", f"taskSummary of stages of {app}"
+    check, asked = "task skew", f"taskSummary of stages of {app}"
     worst: tuple[float, float, int] | None = None
     for stage in longest:
         path = f"{API}/{app}/stages/{stage['stageId']}/{stage['attemptId']}/taskSummary"
@@ -87,9 +98,9 @@ def _skew(ask: Ask, http: httpx.Client, app: str, stages: Sequence[Mapping[str, 
         found = (top - median, top / max(median, 0.001), stage["stageId"])
         worst = max(worst, found) if worst else found
     if worst is None:
-        return ask.say(check, "healthy", f"no stage with {least:.0f} tasks or more", asked=asked)
+        return ask.say(check, "healthy", f"{app}: no stage with {least:.0f} tasks or more", asked=asked)
     extra, ratio, number = worst
-    detail = f"the longest task of stage {number} took {ratio:.1f} times the median, {extra:.1f} s more"
+    detail = f"{app}: the longest task of stage {number} took {ratio:.1f} times the median, {extra:.1f} s more"
     if extra < ask.limits["skew_seconds"]:  # a ratio of milliseconds costs nobody anything
         return ask.say(check, "healthy", detail, asked=asked, value=round(ratio, 3), threshold=ask.limits["skew"])
     return ask.judge(check, ratio, "skew", detail, asked=asked, fix=_SKEW_FIX)
@@ -102,9 +113,11 @@ def _executors(ask: Ask, app: str, executors: Sequence[Mapping[str, Any]]) -> Fi
             and "driver" not in str(e.get("removeReason", "")).lower()]  # fmt: skip
     left = sum(1 for e in executors if e["id"] != "driver" and e.get("isActive", True))
     names = ", ".join(str(e["id"]) for e in lost[:5])
+    words = f"{app}: {left} executors, none lost"
+    if lost:
+        words = f"{app}: {len(lost)} executors were lost: {names}; {left} are left"
     return ask.say(
-        f"executors of {app}", ("degraded" if left else "broken") if lost else "healthy",
-        f"{len(lost)} executors were lost: {names}; {left} are left" if lost else f"{left} executors, none lost",
+        "executors", ("degraded" if left else "broken") if lost else "healthy", words,
         asked=f"allexecutors of {app}", value=len(lost), threshold=0,
         fix="Read their logs: out of memory, preempted, or a node that went away.",
     )  # fmt: skip
