@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,28 +46,35 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TransferHome]:
         yield made
 
 
-@pytest.fixture
-def here(home: TransferHome, monkeypatch: pytest.MonkeyPatch) -> Iterator[TransferHome]:
+@contextmanager
+def environment_of(home: TransferHome) -> Iterator[TransferHome]:
     """The home's environment in this process."""
     from trialops.transfer.clients import aws
 
-    for name, value in home.environment.items():
-        if name.startswith(("TRIALOPS_", "AWS_")):
-            monkeypatch.setenv(name, value)
-    monkeypatch.setenv("TRIALOPS_RUN_ID", "none")
-    for cache in (settings, transfer_policy, aws):
+    caches = (settings, transfer_policy, aws)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in home.environment.items():
+            if name.startswith(("TRIALOPS_", "AWS_")):
+                patch.setenv(name, value)
+        patch.setenv("TRIALOPS_RUN_ID", "none")
+        for cache in caches:
+            cache.cache_clear()
+        yield home
+    for cache in caches:
         cache.cache_clear()
-    yield home
-    for cache in (settings, transfer_policy, aws):
-        cache.cache_clear()
+
+
+@pytest.fixture
+def here(home: TransferHome) -> Iterator[TransferHome]:
+    with environment_of(home):
+        yield home
 
 
 @pytest.fixture(scope="module")
 def calm(home: TransferHome) -> dict[str, Any]:
     """What a run that nothing happens to comes to."""
-    process = home.command("all", "--run-id", "calm")
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said
+    with environment_of(home):
+        assert everything("calm", home).state == "succeeded"
     assert home.starts() == ONCE and home.cloud.violations == []
     return dict(result(home, "calm"))
 
@@ -144,7 +152,7 @@ def test_a_delivery_that_lacks_rows_ends_with_the_version_before_and_an_alert(
 ) -> None:
     whole = here.content
     cut = {flow: dict(tables) for flow, tables in whole.items()}
-    cut[FLOWS[0]]["LB"] = "\n".join(whole[FLOWS[0]]["LB"].splitlines()[:-3]) + "\n"
+    cut[FLOWS[0]]["SV"] = "\n".join(whole[FLOWS[0]]["SV"].splitlines()[:-3]) + "\n"
     full = here.land
 
     def land(flow: str, execution: str) -> int:

@@ -26,6 +26,8 @@ from tests.support.function_host import KEY, Host, serve_functions
 
 FLOWS = ("trial-sites-a", "trial-sites-b")
 TASK = f"arn:aws:datasync:us-east-1:{ACCOUNT}:task/task-0123456789abcdef0"
+LEFT_OUT = frozenset({"LB", "VS", "MH", "CM", "SUPPDM"})
+"""Domains that nothing here asks for; most of the rows are theirs."""
 DATASETS = {"trial-subjects": "DM", "trial-events": "AE"}
 
 
@@ -39,6 +41,8 @@ def deliveries(folder: Path, *, subjects: int = 24, sites: int = 4, seed: int = 
     generate(folder, subjects=subjects, sites=sites, seed=seed, formats=("sdtm",))
     found: dict[str, dict[str, str]] = {flow: {} for flow in FLOWS}
     for path in sorted((folder / "sdtm").glob("*.xpt")):
+        if path.stem.upper() in LEFT_OUT:
+            continue
         frame = read_transport(path.read_bytes()).frame
         if "USUBJID" not in frame.columns:
             continue
