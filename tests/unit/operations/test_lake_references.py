@@ -227,6 +227,14 @@ def test_the_stores_of_a_real_home_are_searched_sealed_objects_too(run: Step) ->
     assert found.why("features/labs", 1) == [f"object {key}"]
     assert found.why("features/labs", 2, refs[2].digest) == ["object cohorts/definitions/x/000001.json"]
     assert found.why("features/labs", 3, refs[3].digest) == []
+    # A snapshot named by its digest alone: what is in it, the record of the step that wrote it tells.
+    other = run.lake.write("features/vitals", frames[0])
+    written = Snapshot({"vitals": other, "labs": refs[3]})
+    step = {"run_id": "r", "step": "s", "started": "2020", "inputs": [], "outputs": [written.as_dict()]}
+    run.objects.put("runs/r/steps/s/record.json", json.dumps(step).encode())
+    run.objects.put("signatures/one.json", json.dumps({"signed": written.digest}).encode())
+    assert collect(run, POLICY, progress=False).why("features/labs", 3) == ["object signatures/one.json"]
+    run.objects.delete("signatures/one.json")
     assert "legal hold" in found.why("training/withdrawal", 9)[0]
     # Sealed by a key that is gone: nobody can say what it names.
     run.objects.put("dossiers/x.json", b"\xff\xfe")
