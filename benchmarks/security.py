@@ -3,12 +3,12 @@
     python -m benchmarks.security --events 5000000 --repeats 3
     python -m benchmarks.security --scenarios --organisations 15 --months 4
 
-Without --scenarios: events of synthetic organisations lie in a parquet file. The candidate reads it in batches, keeps what
-is kept, and screens the last day with its history; the baseline is the query an engineer would begin with: events per
-actor, day, hour, action and outcome, by DuckDB over the file. They run in turn; ratio of the medians, peak memory of the
-candidate in a process of its own.
+Without --scenarios: events of synthetic organisations lie in a parquet file. The candidate reads it in batches, keeps
+what is kept, and screens the last day with its history; the baseline is the query an engineer would begin with: events
+per actor, day, hour, action and outcome, by DuckDB over the file. They run in turn; ratio of the medians, peak memory
+of the candidate in a process of its own.
 
-With --scenarios: quiet months and planted scenarios on organisations that no limit was set on (seeds from 1000 on), with
+With --scenarios: quiet months and planted scenarios on organisations that no limit was set on (seeds from 1000 on), and
 exact Poisson and Clopper-Pearson intervals. Prints one JSON object.
 """
 
@@ -30,7 +30,7 @@ from typing import Any
 import polars as pl
 
 ROOT = Path(__file__).resolve().parent.parent
-QUERY = """SELECT actor, date_trunc('day', at) AS day, hour(at) AS hour, action, outcome, count(*) AS events, sum(volume)
+QUERY = """SELECT actor, date_trunc('day', at) AS day, hour(at) AS hour, action, outcome, count(*) AS n, sum(volume)
 FROM read_parquet('{file}') GROUP BY ALL"""
 DAYS = 140
 BATCH = 250_000

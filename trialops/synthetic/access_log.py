@@ -294,7 +294,8 @@ def _unblindings(rng: np.random.Generator, people: tuple[Person, ...], start: dt
         if rng.random() < 1 / 25:
             person = physicians[int(rng.integers(len(physicians)))]
             case = int(rng.integers(1, OBJECTS))
-            for action, later in (("unblind.subject", 0.0), ("case.review", float(rng.integers(0, 2)) + float(rng.uniform(0.02, 0.2)))):
+            after = float(rng.integers(0, 2)) + float(rng.uniform(0.02, 0.2))
+            for action, later in (("unblind.subject", 0.0), ("case.review", after)):
                 calls.append((person.name, person.role, ("trail", action, "case")))
                 seconds.append((day + later) * 86_400 + person.begins * 3600 + 7200)
                 addresses.append(f"198.{18 + person.city}.1.{_number(person.name) % 200 + 1}")

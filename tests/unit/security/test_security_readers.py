@@ -115,7 +115,7 @@ def test_records_of_the_trail(tmp_path: Path) -> None:
     )
     about = {"about": "case-1/3"}
     trail.append(
-        actor="eva", action="access.allow", object="safety_cases", version="safety physician", reason="a review", detail=about
+        actor="eva", action="access.allow", object="safety_cases", version="safety physician", reason="r", detail=about
     )  # fmt: skip
     trail.append(actor="eva", action="sign", object="case/case-1/3", version=digest, detail={"meaning": "approved"})
     trail.append(actor="eva", action="sign.refused", object="signer/eva", detail={"failures": 5, "locked": True})
