@@ -119,6 +119,7 @@ def look_at_infrastructure(run: Step, now: datetime) -> Infrastructure:
     from trialops.alerts.measures import ended_runs
     from trialops.alerts.thresholds import duration, load_thresholds
     from trialops.operations import cluster, durations, machine, services, states
+    from trialops.operations.duration_findings import duration_findings, failure_findings
 
     thresholds, policy, timing = load_thresholds(), services.load_policy(), durations.load_policy()
     run.progress("services are asked")
@@ -132,11 +133,11 @@ def look_at_infrastructure(run: Step, now: datetime) -> Infrastructure:
     run.progress("durations are read")
     read = durations.collect(run.engine, run.objects, now, timing)
     trends = durations.trends(durations.history(run.engine, now - timedelta(days=timing.window_days), now), timing)
-    found += durations.duration_findings(trends, timing)
+    found += duration_findings(trends, timing)
     rule = next(rule for rule in thresholds.rules if rule.when.metric == "trialops_pipeline_failure_ratio")
     window = duration(thresholds.metric(rule.when.metric).source["window"])
     least = int(rule.also.threshold) if rule.also is not None else 1
-    found += durations.failure_findings(ended_runs(run.engine, window, now), rule.when.threshold, least)
+    found += failure_findings(ended_runs(run.engine, window, now), rule.when.threshold, least)
     states.remember(run.engine, run.run_id, INFRASTRUCTURE_PIPELINE, now, found)
     past = states.seen(run.engine, INFRASTRUCTURE_PIPELINE, now - timedelta(days=SHOWN_DAYS), now)
     digests = {"services": policy.digest, "durations": timing.digest, "thresholds": thresholds.digest}

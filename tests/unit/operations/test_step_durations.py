@@ -13,12 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
+from trialops.operations.duration_findings import duration_findings, failure_findings
 from trialops.operations.durations import (
     Duration,
     bottlenecks,
     collect,
-    duration_findings,
-    failure_findings,
     history,
     load_policy,
     robust_z,
