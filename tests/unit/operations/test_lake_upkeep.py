@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from components.operations import clean_lake, compact_lake, storage_report
@@ -179,6 +180,20 @@ def test_a_difference_fails_the_step_and_is_told(home: Path, monkeypatch: pytest
     assert [a.name for a in register_of(now()).known().values() if a.firing] == ["LakeNotIdentical"]
     record = json.loads(now().objects.get("runs/run-1/steps/clean-lake/record.json"))
     assert record["decision"]["decision"] == "different" and record["decision"]["policy"]["digest"]
+
+
+def test_other_values_are_a_difference_where_no_commit_names_a_digest(home: Path) -> None:
+    small_table(lake_path(home), "landing/monitor", 3)
+    before = contents(now().lake, ["landing/monitor"])
+    assert differences(before, contents(now().lake, ["landing/monitor"]), before) == []
+    victim = next(Path(lake_path(home), "landing/monitor").glob("*.parquet"))
+    frame = pl.read_parquet(victim)
+    frame.with_columns(pl.col("pulse").reverse()).write_parquet(victim)  # the same rows' worth, readable, and not it
+    wrong = differences(before, contents(now().lake, ["landing/monitor"]), before)
+    assert wrong and all("or other values" in line for line in wrong)
+    frame[1:].write_parquet(victim)
+    wrong = differences(before, contents(now().lake, ["landing/monitor"]), before)
+    assert any("held 600 rows and holds 599" in line for line in wrong)
 
 
 def test_run_records_go_when_due_unless_something_kept_was_made_by_them(home: Path) -> None:
