@@ -43,7 +43,8 @@ STRUCTURE: Mapping[str, str] = {
     "columns": f"""
         SELECT n.nspname || '.' || c.relname, string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod)
                || CASE WHEN a.attnotnull THEN ' not null' ELSE '' END || coalesce(' default '
-               || pg_get_expr(d.adbin, d.adrelid), '') || a.attidentity::text || a.attgenerated::text, ', ' ORDER BY a.attname)
+               || pg_get_expr(d.adbin, d.adrelid), '') || a.attidentity::text || a.attgenerated::text,
+               ', ' ORDER BY a.attname)
           FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
           JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
           LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
@@ -55,7 +56,8 @@ STRUCTURE: Mapping[str, str] = {
     "indexes": f"""
         SELECT schemaname || '.' || indexname, indexdef FROM pg_indexes WHERE schemaname NOT IN {_SYSTEM}""",
     "triggers": f"""
-        SELECT n.nspname || '.' || c.relname || '.' || t.tgname, pg_get_triggerdef(t.oid) || ' enabled ' || t.tgenabled::text
+        SELECT n.nspname || '.' || c.relname || '.' || t.tgname, pg_get_triggerdef(t.oid)
+               || ' enabled ' || t.tgenabled::text
           FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
          WHERE NOT t.tgisinternal AND n.nspname NOT IN {_SYSTEM}""",
     "functions": f"""
