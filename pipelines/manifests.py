@@ -148,7 +148,7 @@ def _sensor(name: str, started: list[tuple[Entry, str, str, dict[str, Any]]]) ->
             "template": {
                 "serviceAccountName": "trialops-sensor",
                 "metadata": {"labels": {"trialops/events": "sensor"}},
-                "securityContext": {**_pod_security(9731)},
+                "securityContext": {**_pod_security(RUN_AS)},
                 "container": {
                     "securityContext": _locked(),
                     "resources": _size("50m", "64Mi", "250m", "256Mi"),

@@ -6,14 +6,18 @@
 set -euo pipefail
 
 RUNS=${1:-kubeflow}
-KUBECTL=${KUBECTL:-kubectl}
+# Which cluster: CONTEXT, or the present one. SERVER is for an API without login.
+k() { kubectl ${CONTEXT:+--context="$CONTEXT"} ${SERVER:+--server="$SERVER"} "$@"; }
 
 random() { head -c "$1" /dev/urandom | base64 | tr -dc 'A-Za-z0-9' | head -c "$2"; }
-there() { "$KUBECTL" -n "$1" get secret "$2" >/dev/null 2>&1; }
-held() { "$KUBECTL" -n "$1" get secret "$2" -o "jsonpath={.data.$3}" | base64 -d; }
+there() { k -n "$1" get secret "$2" >/dev/null 2>&1; }
+held() { k -n "$1" get secret "$2" -o "jsonpath={.data.$3}" | base64 -d; }
 # From standard input: a value on a command line would be readable by everybody on this machine.
-make() { "$KUBECTL" -n "$1" create secret generic "$2" --from-env-file=/dev/stdin; }
-space() { "$KUBECTL" get namespace "$1" >/dev/null 2>&1 || "$KUBECTL" create namespace "$1"; }
+make() {
+  k -n "$1" create secret generic "$2" --from-env-file=/dev/stdin --dry-run=client -o json | put -n "$1"
+}
+space() { k get namespace "$1" >/dev/null 2>&1 || k create namespace "$1" --dry-run=client -o json | put; }
+put() { k "$@" create --validate="${VALIDATE:-strict}" -f -; }
 
 for name in trialops trialops-features "$RUNS"; do space "$name"; done
 

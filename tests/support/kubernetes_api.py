@@ -516,6 +516,9 @@ def cluster(schemas: Schemas) -> Iterator[Cluster]:
             length = int(self.headers.get("content-length") or 0)
             data = self.rfile.read(length) if length else b""
             kind = self.headers.get("content-type") or ""
+            if "protobuf" in kind:
+                self._send(415, json.dumps(_status(415, "UnsupportedMediaType", "JSON and YAML alone")[1]).encode())
+                return
             # The official client sends JSON under the name of YAML, of which it is a part.
             body = (json.loads(data) if data[:1] in b"{[" else yaml.safe_load(data)) if data else None
             if query.get("watch") in ("true", "1", "True"):

@@ -136,7 +136,6 @@ def _cluster_spec(target: Target, run_id: str, ray_version: str) -> dict[str, An
                 "replicas": target.workers,
                 "minReplicas": target.workers,
                 "maxReplicas": target.workers,
-                "numOfHosts": 1,  # the default: `kubectl apply` takes a list that lacks it for another one
                 "rayStartParams": {"num-cpus": str(target.cpu)},
                 "template": _pod(target, run_id, "ray-worker"),
             }
