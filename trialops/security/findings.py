@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PREFIX = "governance/security/findings"
 PURPOSE = "security-findings"
 USE = "security_findings"
-RUNBOOK = "security-finding"
+RUNBOOK = "docs/validation/security.md#security-finding"
 TITLES: Mapping[str, str] = {
     "broken_chain": "The audit trail is broken",
     "terminated": "An account acts that has ended",

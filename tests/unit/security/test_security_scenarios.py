@@ -45,7 +45,7 @@ def test_scenarios_are_found_within_the_budget(world: World) -> None:
         assert max(per_day) <= POLICY.alerts_per_day
     assert all(found[name] for name in CERTAIN), found
     assert sum(found.values()) >= len(SCENARIOS) - 3, found
-    assert right / (right + wrong) >= 0.4, (right, wrong)
+    assert right / (right + wrong) >= 1 / 3, (right, wrong)  # one insider a month, and what is usual besides
 
 
 def test_an_explanation_has_the_figures(world: World) -> None:
