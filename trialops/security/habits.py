@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from trialops.security.days import Days, trailing
@@ -106,11 +107,13 @@ def _first(name: str, days: Days, policy: Policy, used: pl.DataFrame) -> Judged:
         group = days.services == service
         exposed = np.concatenate([[0.0], np.cumsum((busy & known)[group].sum(axis=0))])
         counts = mine & known[actor, day] & (day >= policy.burn_in_days)
-        for one in np.flatnonzero(counts):
+        new = np.flatnonzero(counts)
+        when, rare, cell = day[new], share[new], actor[new] * days.count + day[new]
+        for one in new:
             since = max(int(day[one]) - policy.history_days, policy.burn_in_days)
-            past = counts & (day >= since) & (day < day[one]) & (share <= share[one] + 1e-9)
+            past = (when >= since) & (when < day[one]) & (rare <= share[one] + 1e-9)
             n = exposed[day[one]] - exposed[since]
-            p = (1.0 + len(np.unique(actor[past] * days.count + day[past]))) / (1.0 + max(n, 1.0))
+            p = (1.0 + len(np.unique(cell[past]))) / (1.0 + max(n, 1.0))
             at = (int(actor[one]), int(day[one]))
             if p < tail[at]:
                 tail[at], seen[at], expected[at] = p, 1.0, share[one]
@@ -126,10 +129,12 @@ def _share_of_peers(days: Days, actor: NDArray[np.int64], day: NDArray[np.int64]
     first: dict[tuple[str, str], list[int]] = {}
     for a, d, item in zip(actor.tolist(), day.tolist(), items, strict=True):
         first.setdefault((days.roles[a], item), []).append(d)
+    for known in first.values():
+        known.sort()
     size = {role: len(group) for role, group in days.groups}
     return np.array(
         [
-            sum(other < d for other in first[days.roles[a], item]) / max(size[days.roles[a]] - 1, 1)
+            bisect_left(first[days.roles[a], item], d) / max(size[days.roles[a]] - 1, 1)
             for a, d, item in zip(actor.tolist(), day.tolist(), items, strict=True)
         ]
     )
