@@ -143,7 +143,7 @@ def main() -> None:
                 runs.append(engine.serve(image, bundle))
             once["nothing"].append(engine.once("components", "true"))
             once["step"].append(engine.once("components", "python3", "-c", "import kfp.dsl.executor, trialops.stores"))
-            once["command"].append(engine.once("components", "trialops", "--version"))
+            once["command"].append(engine.once("components", "trialops", "--help"))
     median = statistics.median
     for image, runs in served.items():
         found[f"serve_{image}"] = {key: round(median(run[key] for run in runs), 3) for key in runs[0]}

@@ -15,7 +15,8 @@ cd "$(dirname "$0")/.."
 REGISTRY=${REGISTRY:-ghcr.io/trialops}
 BASE=${BASE:-docker.io/library/python:3.11-slim-bookworm}
 FUNCTIONS_BASE=${FUNCTIONS_BASE:-mcr.microsoft.com/azure-functions/python:4-python3.11-slim}
-SOURCE=${SOURCE:-$(git config --get remote.origin.url 2>/dev/null || echo "")}
+# An address may hold a name and a token: they do not go into a label.
+SOURCE=${SOURCE:-$(git config --get remote.origin.url 2>/dev/null | sed -E 's#//[^/@]*@#//#' || echo "")}
 PYTHON=${PYTHON:-$(command -v python3.11 || command -v python3)}
 if [ -z "${ENGINE:-}" ]; then
   # A docker command without its daemon builds nothing.

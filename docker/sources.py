@@ -74,7 +74,10 @@ def tag(image: str, base: str) -> str:
 
 
 def copy(image: str, target: Path) -> None:
-    """Copy an image's sources to a folder."""
+    """Copy an image's sources to a folder, with what says which version of the project they are."""
+    about_it = target / f"trialops-{version()}.dist-info" / "METADATA"
+    about_it.parent.mkdir(parents=True)
+    about_it.write_text(f"Metadata-Version: 2.1\nName: trialops\nVersion: {version()}\n")
     for file in sources(image):
         to = target / file.relative_to(ROOT)
         to.parent.mkdir(parents=True, exist_ok=True)

@@ -68,6 +68,7 @@ def test_a_step_runs_by_the_command_that_kubeflow_gives_it(engine: Engine, trial
 
 
 def test_a_pipeline_runs_inside_by_the_command_line(engine: Engine, trial: Path, tmp_path: Path) -> None:
+    assert re.fullmatch(r"trialops, version \S+\n", engine.run("components", "trialops", "--version").stdout)
     home = given_to_everybody(tmp_path / "home")
     options = [f"--volume={trial}:/in:ro", f"--volume={home}:/home-of-run"]
     when = ("--set", "kinds=trial_progress", "--set", "as_of=2024-04-02")
