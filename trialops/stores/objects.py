@@ -201,7 +201,7 @@ def open_store(url: str, *, seconds: float | None = None) -> ObjectStore:
         plain = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true", "yes", "on")
         limit: dict[str, Any] = {"timeout": f"{seconds:g}s", "connect_timeout": f"{seconds:g}s", "allow_http": plain}
         once: dict[str, Any] = {"max_retries": 0}
-        return _Obstore(S3Store.from_url(url, client_options=limit, retry_config=once), url)  # type: ignore[arg-type]
+        return _Obstore(S3Store.from_url(url, client_options=limit, retry_config=once), url)
     if "://" in url and not url.startswith("file://"):
         raise TrialOpsError(
             f"Object store scheme {url.split('://')[0]}:// is not supported",
