@@ -63,7 +63,7 @@ def test_nothing_fails_without_a_written_reason(
     assert len(pods) > 10
     for name, documents in {"dev": rendered["dev"], "prod": rendered["prod"], "pods": pods}.items():
         kept = [d for d in documents if d["kind"] != "PipelineVersion"]  # checkov has no check for it
-        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump_all(kept))
+        (tmp_path / f"{name}.yaml").write_text(yaml.dump_all(kept, Dumper=yaml.CSafeDumper))
     # A seeded fault, so that a run that looks at nothing does not pass.
     bad = {"name": "a", "image": "a:latest", "securityContext": {"privileged": True}}
     seeded = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "seeded"}, "spec": {"containers": [bad]}}

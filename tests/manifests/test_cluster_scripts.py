@@ -48,7 +48,8 @@ def test_secrets_are_made_once_and_agree_with_each_other(kubectl: str, anchors: 
 
         def run() -> tuple[str, dict[tuple[str, str], dict[str, str]]]:
             done = subprocess.run(
-                ["bash", str(MANIFESTS / "cluster" / "secrets.sh")], env={**environment, "SERVER": held.url, "VALIDATE": "false"},
+                ["bash", str(MANIFESTS / "cluster" / "secrets.sh")],
+                env={**environment, "SERVER": held.url, "VALIDATE": "false"},
                 capture_output=True, text=True, timeout=100, check=False,
             )  # fmt: skip
             assert done.returncode == 0, done.stderr
