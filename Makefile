@@ -10,7 +10,7 @@ SUBJECTS ?= 1000
 # Bytecode is wanted: without it every step compiles its libraries again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test lint types compile golden-update anchors bench docs docs-check component pipeline clean
+.PHONY: help setup demo test lint types compile golden-update anchors bench docs docs-check images images-test cluster component pipeline clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
@@ -58,6 +58,15 @@ docs: setup ## Generate the reference pages from the catalogue, the command line
 
 docs-check: setup
 	@$(BIN)/python -m pipelines.reference docs/reference --check
+
+images: ## Build the images with docker or podman (docker/build.sh)
+	@docker/build.sh
+
+images-test: images setup ## Run what can be shown of built images
+	@TRIALOPS_REQUIRE_IMAGES=1 $(BIN)/python -m pytest tests/images
+
+cluster: ## Bring up a kind cluster with the platform (needs Docker)
+	@manifests/cluster/up.sh
 
 component: setup ## New component: make component AREA=safety NAME=grade_events
 	@$(BIN)/trialops component $(NAME) --area $(AREA)

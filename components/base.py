@@ -16,6 +16,12 @@ SETTINGS_CONFIG_MAP = "trialops-settings"
 SECRETS_NAME = "trialops-secrets"
 RUN_AS = 10001
 
+INCOMING_CLAIM, INCOMING_PATH = "trialops-incoming", "/data/incoming"
+"""Volume claim with what sites, laboratories and people have put in, and where a step finds it."""
+FILES_NAMED_BY = frozenset(
+    {"source", "corrections", "study", "agreement", "vocabulary", "dictionaries", "study_metadata"}
+)
+"""Inputs that name a file or folder: a step that has one gets the volume."""
 CONFIG_VARIABLES = (
     "CLINICAL_DB_HOST",
     "CLINICAL_DB_PORT",
@@ -36,6 +42,7 @@ CONFIG_VARIABLES = (
     "TRIALOPS_RAY_ADDRESS",
     "AWS_REGION",
     "AWS_ENDPOINT_URL",
+    "AWS_ALLOW_HTTP",
     "TRIALOPS_STUDY",
     "TRIALOPS_ACTOR",
     "OPENLINEAGE_URL",
@@ -102,6 +109,8 @@ def harden(
     )
     for name, value in QUIET.items():
         task.set_env_variable(name, value)
+    if FILES_NAMED_BY & set(task.component_spec.inputs or {}):
+        kubernetes.mount_pvc(task, pvc_name=INCOMING_CLAIM, mount_path=INCOMING_PATH)
     return task
 
 

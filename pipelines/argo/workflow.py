@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from components.base import IMAGE, QUIET, RUN_AS, SECRETS_NAME, SETTINGS_CONFIG_MAP
+from pipelines.argo.own_hera import import_hera
 from trialops.transfer.failures import EXIT_CODES
 from trialops.transfer.functions import KEY_VARIABLE
 from trialops.transfer.graph import NODES
@@ -49,6 +50,7 @@ BUCKETS: Any = [30, 60, 300, 900, 1800, 3600, 7200, 14400, 28800]
 
 def documents(policy: Policy | None = None) -> dict[str, dict[str, Any]]:
     """The generated documents by file name: workflow template, cron workflow, quotas, kustomization."""
+    import_hera()
     policy = policy or transfer_policy()
     return {
         "workflow-template.yaml": _template(policy),
@@ -277,5 +279,12 @@ def render(document: dict[str, Any]) -> str:
     """A document as YAML, with a word on where it comes from."""
     import yaml
 
-    body = yaml.safe_dump(document, sort_keys=False, width=120)
+    class Readable(yaml.SafeDumper):
+        """Text of several lines as a block."""
+
+    def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+    Readable.add_representer(str, text)
+    body = yaml.dump(document, Dumper=Readable, sort_keys=False, width=120)
     return f"# Made by python -m pipelines.argo from pipelines/argo and trialops/transfer/policy.yaml.\n{body}"

@@ -95,7 +95,10 @@ def test_compiles_to_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_catalogue_and_files_agree() -> None:
-    folders = [path for path in (ROOT / "pipelines").iterdir() if (path / "__init__.py").exists()]
+    # argo holds the one workflow that is no pipeline of Kubeflow's.
+    folders = [
+        path for path in (ROOT / "pipelines").iterdir() if (path / "__init__.py").exists() and path.name != "argo"
+    ]
     files = {
         f"pipelines.{folder.name}.{path.stem}"
         for folder in folders

@@ -29,9 +29,7 @@ def test_a_day_of_the_database(tmp_path: Path, postgres_database: str) -> None:
     for number in range(30):
         AuditTrail(engine).append(actor="tester", action="data.read", object=f"x{number}")
     with writing(engine) as connection:
-        connection.exec_driver_sql(
-            "CREATE TABLE worn AS SELECT n, repeat('x', 50) t FROM generate_series(1, 5000) n"
-        )
+        connection.exec_driver_sql("CREATE TABLE worn AS SELECT n, repeat('x', 50) t FROM generate_series(1, 5000) n")
         connection.exec_driver_sql("ALTER TABLE worn SET (autovacuum_enabled = false)")
     with writing(engine) as connection:
         connection.exec_driver_sql("DELETE FROM worn WHERE n > 2000")
