@@ -172,7 +172,7 @@ def retention(basis: Basis, number: str) -> list[DataTable | Chart]:
     """Time to discontinuation: Kaplan-Meier by group, with the log-rank test where there is more than one."""
     import numpy as np
 
-    from trialops.pages import plots
+    from trialops.pages.trial_plots import steps
     from trialops.trial.survival import kaplan_meier, log_rank
 
     times = times_to_discontinuation(participation(basis.trial, basis.cut), basis.cut)
@@ -211,7 +211,7 @@ def retention(basis: Basis, number: str) -> list[DataTable | Chart]:
         notes.append(
             f"Log-rank chi-square {test.statistic:.2f} on {test.degrees} degrees of freedom, p = {test.p:.2g}."
         )
-    svg = plots.lines(lines, xlabel="day", ylabel="still in the trial")
+    svg = steps(lines, xlabel="day", ylabel="still in the trial")
     columns = ("Group", "Day", "At risk", "Share", "95 % interval")
     return [
         DataTable(number, "Subjects still in the trial", population, columns, rows_of(rows), tuple(notes)),
