@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,9 @@ def command_page() -> str:
     lines = [NOTE, "# The command line", ""]
 
     def add(command: click.Command, names: list[str], parent: click.Context | None = None) -> None:
+        # Click keeps the help option that the first context asked for: a command called alone would keep its own.
+        command = copy.copy(command)
+        vars(command)["_help_option"] = None
         # The parent hands down the names of the help option, as it does when the command is called.
         settings: dict[str, Any] = {} if parent else dict(command.context_settings)
         context = click.Context(

@@ -36,6 +36,8 @@ def test_a_planted_site_is_found_and_the_cut_before_is_known(tmp_path: Path, mon
     stated = yaml.safe_load(SHIPPED.read_text())
     stated["protocol"]["planned_enrolment"] = 230
     stated["sites"] = {}
+    for version in stated["safety"]["reference_safety_information"]:
+        version["path"] = str(SHIPPED.parent / version["path"])  # the copy lies elsewhere
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(stated))
     home = Home(tmp_path / "home")
 
