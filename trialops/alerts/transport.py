@@ -12,8 +12,6 @@ from trialops.errors import TrialOpsError
 if TYPE_CHECKING:
     from trialops.alerts.outbox import Message
 
-DEDUPLICATES = ("json", "jsons", "mailto", "mailtos", "pagerduty")
-"""Services that are given the message's key in a form they, or who receives, can tell a repetition by."""
 SECONDS = 20
 _TYPES = {"critical": "failure", "warning": "warning", "info": "info"}
 

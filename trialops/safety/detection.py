@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 REPORTED, NOT_REPORTED = "reported", "not reported"
 NEW, WORSENED, UNKNOWN = "new", "worsened", "baseline not known"
 NO_EVENT, CONTRADICTED = "GRD01", "GRD03"
-QUERY_COLUMNS = ("rule", "USUBJID", "domain", "sequence", "severity", "text")
 _SPELLED = (("HAEM", "HEM"), ("OEDEM", "EDEM"), ("AEMIA", "EMIA"), ("LEUCO", "LEUKO"), ("DIARRHOEA", "DIARRHEA"))
 
 

@@ -13,8 +13,6 @@ from trialops.safety.boundary import Boundary, calibrated
 if TYPE_CHECKING:
     import polars as pl
 
-ANY_EVENT = "any event"
-
 
 @dataclass(frozen=True)
 class Watched:

@@ -1,4 +1,4 @@
-"""Two arms compared, term by term: risk difference and ratio with score intervals, rate ratio, exact tests.
+"""Two arms compared, term by term: risk difference with score interval, risk ratio, exact test.
 
 All functions take arrays, one element per term, and work on all terms at once.
 """
@@ -115,33 +115,6 @@ def risk_ratio(x1: ArrayLike, n1: ArrayLike, x0: ArrayLike, n0: ArrayLike, level
         error = norm.ppf((1 + level) / 2) * np.sqrt(np.maximum(1 / a - 1 / m + 1 / b - 1 / k, 0.0))
     low, high = np.exp(log - error), np.exp(log + error)
     return Difference(np.where(none, np.nan, np.exp(log)), np.where(none, 0.0, low), np.where(none, np.inf, high))
-
-
-def rate_ratio(x1: ArrayLike, t1: ArrayLike, x0: ArrayLike, t0: ArrayLike, level: float = 0.95) -> Difference:
-    """Ratio of two Poisson rates with the exact interval given the total (binomial, Clopper and Pearson).
-
-    Args:
-        x1: Events in the arm.
-        t1: Time at risk in it; more than 0.
-        x0: Events in the control arm.
-        t0: Time at risk in it; more than 0.
-        level: Confidence level.
-
-    Returns:
-        Where the control arm has no event the estimate and upper end are infinite; without any event it is not a
-        number, from 0 to infinity.
-    """
-    import numpy as np
-
-    from trialops.safety.incidence import exact_proportion
-
-    x1, t1, x0, t0 = (np.asarray(v, dtype=np.float64) for v in np.broadcast_arrays(x1, t1, x0, t0))
-    low, high = exact_proportion(x1, x1 + x0, level)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scale = t0 / t1
-        value = np.where(x1 + x0 > 0, x1 / x0, np.nan) * scale
-        ends = [np.where(end >= 1, np.inf, end / (1 - end)) * scale for end in (low, high)]
-    return Difference(value, *ends)
 
 
 def fisher_p(x1: ArrayLike, n1: ArrayLike, x0: ArrayLike, n0: ArrayLike) -> Array:

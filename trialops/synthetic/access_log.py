@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
-Acts = Mapping[str, float]
 
 # What an account of a role does on a working day: (source, action, object) -> events.
 READ, CASES, LISTS = ("trail", "data.read"), ("trail", "access.allow"), ("trail", "eligibility.show")

@@ -406,14 +406,3 @@ def plant(made: Organisation, scenario: str, seed: int, first: int) -> Planted:
     import numpy as np
 
     return SCENARIOS[scenario](_Plan(made, np.random.default_rng([seed, sorted(SCENARIOS).index(scenario)]), first))
-
-
-def with_planted(made: Organisation, planted: Planted) -> pl.DataFrame:
-    """The organisation's events with those of the scenario; of a silent account the usual ones are gone."""
-    import polars as pl
-
-    events = made.events
-    if planted.silent is not None:
-        from_then = made.start + dt.timedelta(planted.silent)
-        events = events.filter((pl.col("actor") != planted.actor) | (pl.col("at").dt.date() < from_then))
-    return pl.concat([events, planted.events]).sort("at", "source", "id")

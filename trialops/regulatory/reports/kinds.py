@@ -8,7 +8,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from trialops.errors import TrialOpsError
-from trialops.regulatory.documents.content import Cell, Chapter, Chart, DataTable, Document, Item, Paragraph, rows_of
+from trialops.regulatory.documents.content import Cell, Chapter, DataTable, Document, Item, Paragraph, rows_of
 from trialops.regulatory.reports import event_tables, laboratory_tables, listings, subject_tables
 from trialops.regulatory.reports.periods import catalogue_digest, report
 from trialops.safety.seriousness import NOT_SERIOUS, SERIOUS, TO_CONFIRM
@@ -256,8 +256,3 @@ def put_together(kind: str, material: Material, *, due: date, stamp: datetime, p
         chapters=tuple(chapters),
         confidential="Confidential" if basis.audience == "blinded" else "Confidential: unblinded",
     )
-
-
-def tables_of(document: Document) -> list[DataTable | Chart]:
-    """Tables, listings and figures of a document, in order."""
-    return list(document.numbered())

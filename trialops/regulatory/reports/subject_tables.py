@@ -44,14 +44,7 @@ def demographics(basis: Basis, number: str) -> DataTable:
     rows: list[list[Cell]] = []
     blank: list[Cell] = [""] * (len(groups) + int(total))
     rows += [["Age, years", *blank], *moments(subjects, "AGE", groups, total=total)]
-    parts = (
-        ("Age group", "age_group"),
-        ("Sex", "SEX"),
-        ("Race", "RACE"),
-        ("Ethnicity", "ETHNIC"),
-        ("Country", "COUNTRY"),
-    )
-    for label, column in parts:
+    for label, column in CHARACTERISTICS:
         if subjects[column].is_not_null().any():
             order = [name for *_, name in AGES] if column == "age_group" else []
             told = [row for row in levels(subjects, column, groups, total=total, order=order) if _anybody(row)]

@@ -22,7 +22,7 @@ from trialops.safety.e2b.values import read_values
 from trialops.safety.e2b.writer import BatchHeader, MessageHeader, write_batch
 
 FDA_IND_CDER, FDA_IND_CBER, EV_CTM = "fda_ind_cder", "fda_ind_cber", "ev_ctm"
-SUSPECTED, NOT_SUSPECTED, FDA_METHOD = "Suspected", "Not Suspected", "FDA"
+SUSPECTED, FDA_METHOD = "Suspected", "FDA"
 """FDA's words for the result of an assessment (G.k.9.i.2.r.3) and for the method behind them (G.k.9.i.2.r.2)."""
 
 

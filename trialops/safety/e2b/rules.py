@@ -92,13 +92,6 @@ def rules() -> tuple[Rule, ...]:
 
 
 @cache
-def rules_digest() -> str:
-    """Digest of the rules, for what was decided by them."""
-    from trialops.stores.digest import document_digest
-
-    return document_digest(document())
-
-
 def _pairs() -> Iterator[Rule]:
     for key, (given, needed) in document()["together"].items():
         shared = [a for a, b in zip(groups_of(given), groups_of(needed), strict=False) if a == b]

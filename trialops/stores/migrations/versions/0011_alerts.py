@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from trialops.stores.migrations.append_only import make_append_only
+
 revision = "0011"
 down_revision = "0010"
 branch_labels = None
@@ -82,24 +84,4 @@ def upgrade() -> None:
     )
     op.create_index("ix_alert_measures_study_metric", "alert_measures", ["study", "metric"])
     for table in TABLES:
-        _append_only(table)
-
-
-def _append_only(table: str) -> None:
-    if op.get_bind().dialect.name == "postgresql":
-        op.execute(
-            f"CREATE TRIGGER {table}_append_only BEFORE UPDATE OR DELETE ON {table} "
-            "FOR EACH ROW EXECUTE FUNCTION trialops_append_only()"
-        )
-        op.execute(
-            f"CREATE TRIGGER {table}_no_truncate BEFORE TRUNCATE ON {table} "
-            "FOR EACH STATEMENT EXECUTE FUNCTION trialops_append_only()"
-        )
-        return
-    refuse = f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-    op.execute(f"CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table} {refuse}")
-    op.execute(f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} {refuse}")
-    op.execute(
-        f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} "
-        f"WHEN EXISTS (SELECT 1 FROM {table} WHERE id = NEW.id) {refuse}"
-    )
+        make_append_only(table)
