@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -242,29 +240,12 @@ def ended_runs(engine: Engine, window: timedelta, now: datetime) -> dict[str, tu
 
 
 def _host(stores: Stores, metrics: list[Metric], now: datetime) -> list[Sample]:
-    shares = {"disk": _disk(stores.home), "memory": _memory(), "cpu": os.getloadavg()[1] / (os.cpu_count() or 1)}
+    from trialops.operations import machine
+
+    shares = {use.resource: use.share for use in machine.measure(stores.home.resolve())}
     return [
-        Sample(metric.name, {}, value)
-        for metric in metrics
-        if (value := shares[str(metric.source["what"])]) is not None
+        Sample(metric.name, {}, shares[what]) for metric in metrics if (what := str(metric.source["what"])) in shares
     ]
-
-
-def _disk(folder: Path) -> float:
-    place = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
-    use = shutil.disk_usage(place)
-    return use.used / (use.used + use.free)  # as df says it: what is reserved for root is not there to be used
-
-
-def _memory(source: Path = Path("/proc/meminfo")) -> float | None:
-    """Share of the memory in use on Linux; None where the system does not say."""
-    if not source.exists():
-        return None
-    lines = (line.split(":") for line in source.read_text().splitlines() if ":" in line)
-    kilobytes = {name: float(rest.split()[0]) for name, rest in lines}
-    if not {"MemTotal", "MemAvailable"} <= set(kilobytes):
-        return None
-    return 1 - kilobytes["MemAvailable"] / kilobytes["MemTotal"]
 
 
 # -- reporting clocks and the alerts themselves ------------------------------------------------------------------
