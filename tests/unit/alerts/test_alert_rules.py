@@ -198,7 +198,7 @@ def test_a_source_that_cannot_be_read_is_named_and_ends_no_alert(
     register = AlertRegister(engine, "study")
     bad = [Sample("trialops_quality_score_percent", {"dataset": "clean"}, 80.0)]
     evaluate(register, Measured(bad), rules, START)
-    monkeypatch.setattr("trialops.alerts.measures._disk", lambda folder: 1 / 0)
+    monkeypatch.setattr("trialops.operations.machine.measure", lambda folder: 1 / 0)
     found = measure(replace(stores(engine, tmp_path), objects=None), rules, START)  # type: ignore[arg-type]
     assert found.unread == {f"trialops_host_{w}_used_ratio": "ZeroDivisionError" for w in ("disk", "memory", "cpu")}
     evaluate(register, Measured([], {"trialops_quality_score_percent": "OSError"}), rules, START + timedelta(minutes=1))
