@@ -186,7 +186,7 @@ def _stages(trial: TrialTables) -> pl.DataFrame:
     import polars as pl
 
     from trialops.intake.partial_dates import earliest, exact_day
-    from trialops.trial.populations import populations
+    from trialops.trial.populations import NOT_ASSIGNED, populations
 
     dm = trial.table("DM").unique("USUBJID", keep="last", maintain_order=True).sort("USUBJID")
 
@@ -209,7 +209,7 @@ def _stages(trial: TrialTables) -> pl.DataFrame:
     frame = frame.with_columns(randomised_on=pl.coalesce("_milestone_on", "_start", "first_dose"))
     treated, randomised = pl.col("treated"), pl.col("randomised")
     passed = ~randomised & ~pl.col("screen_failure")
-    unassigned = pl.col("_code").str.to_uppercase().is_in(("NOTASSGN", "NOT ASSIGNED", "NOTASSIGNED")) | (
+    unassigned = pl.col("_code").str.to_uppercase().is_in(NOT_ASSIGNED) | (
         (pl.col("_code") == "") & (pl.col("_armnrs") == "NOT ASSIGNED")
     )
     recorded = (pl.col("consent").is_not_null() | pl.col("_consented")).any()
