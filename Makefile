@@ -4,13 +4,14 @@ SHELL := /bin/bash
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+TOOLS := build/tools
 DEMO_HOME ?= .trialops/demo
 SUBJECTS ?= 1000
 
 # Bytecode is wanted: without it every step compiles its libraries again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test lint types compile golden-update anchors bench docs docs-check images images-test cluster component pipeline clean
+.PHONY: help setup tools demo test lint types compile golden-update anchors bench docs docs-check images images-test cluster component pipeline clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
@@ -23,6 +24,14 @@ setup: .venv/.ready ## Make .venv from uv.lock
 	  || { echo "TrialOps needs Python 3.11: make setup PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	@$(BIN)/uv sync --frozen --quiet
+	@touch $@
+
+tools: $(TOOLS)/.ready ## Install what some tests run beside the project: checkov, Spark (tests/tools.txt)
+
+# An environment of its own: their dependencies must not meet the project's.
+$(TOOLS)/.ready: tests/tools.txt .venv/.ready
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(TOOLS)
+	@$(BIN)/uv pip install --quiet --python $(TOOLS)/bin/python -r tests/tools.txt
 	@touch $@
 
 demo: setup ## Run the main job on a synthesized trial and print the link to its page
@@ -65,7 +74,7 @@ images: ## Build the images with docker or podman (docker/build.sh)
 images-test: images setup ## Run what can be shown of built images
 	@TRIALOPS_REQUIRE_IMAGES=1 $(BIN)/python -m pytest tests/images
 
-cluster: ## Bring up a kind cluster with the platform (needs Docker)
+cluster: setup ## Bring up a kind cluster with the platform (needs Docker)
 	@manifests/cluster/up.sh
 
 component: setup ## New component: make component AREA=safety NAME=grade_events

@@ -58,6 +58,8 @@ class Settings(BaseSettings):
         alerts_key: Key that signs those links; at least 32 characters. Empty: one is made below `home`.
         alert_rules: ``embedded``: the platform evaluates its rules; ``prometheus``: Prometheus alone does.
         alert_routes: YAML file of routes, receivers and duty instead of the one that ships.
+        repository_url: Final repository of transferred trials, in which the report function names its reports.
+        report_study: Study file the report function's reports are made with; empty: the demonstration trial's.
         role: Role of the acting person or service account: exports of data are granted by role.
         profile: ``embedded``, or ``cluster``, which refuses any store that would live in a pod.
     """
@@ -90,6 +92,8 @@ class Settings(BaseSettings):
     alerts_key: SecretStr | None = None
     alert_rules: Literal["embedded", "prometheus"] = "embedded"
     alert_routes: str = ""
+    repository_url: str = ""
+    report_study: str = ""
     role: str = ""
     run_id: str = ""
     pipeline: str = ""

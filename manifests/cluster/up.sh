@@ -4,7 +4,8 @@
 #   manifests/cluster/up.sh          everything; may be run again, and goes on where it stopped
 #   manifests/cluster/up.sh down     remove the cluster and what is in it
 #
-# Needs about 8 CPUs and 24 GiB for Docker. Images of the project are built by docker/build.sh and loaded into the cluster.
+# Needs about 8 CPUs and 24 GiB for Docker. Images of the project are built by docker/build.sh and loaded into the cluster
+# by the tag they have then, which never moves: a changed source is another image and another version of every pipeline.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 # shellcheck source=manifests/cluster/versions.env
@@ -12,7 +13,7 @@ cd "$(dirname "$0")/../.."
 
 NAME=${CLUSTER:-trialops}
 CONTEXT=kind-$NAME
-IMAGES=(ghcr.io/trialops/python-trialops:0.1.0 ghcr.io/trialops/trialops-server:0.1.0)
+RELEASE=build/manifests
 
 say() { echo "== $*"; }
 k() { kubectl --context "$CONTEXT" "$@"; }
@@ -24,6 +25,7 @@ for tool in docker kind kubectl helm; do
   command -v "$tool" >/dev/null || { echo "$tool is needed; manifests/README.md says which version" >&2; exit 1; }
 done
 docker info >/dev/null 2>&1 || { echo "Docker does not run" >&2; exit 1; }
+[ -x .venv/bin/python ] || { echo "make setup first, or use make cluster" >&2; exit 1; }
 
 if [ "${1:-}" = down ]; then
   kind delete cluster --name "$NAME"
@@ -34,14 +36,12 @@ say "cluster $NAME, Kubernetes $KUBERNETES"
 kind get clusters | grep -qx "$NAME" ||
   kind create cluster --name "$NAME" --config manifests/cluster/kind.yaml --image "kindest/node:$KUBERNETES" --wait 5m
 
-say "images"
-for image in "${IMAGES[@]}"; do
-  docker image inspect "$image" >/dev/null 2>&1 || {
-    echo "there is no image $image: build it with docker/build.sh, and tag it so" >&2
-    exit 1
-  }
-  kind load docker-image --name "$NAME" "$image"
-done
+say "images, and manifests that name them"
+ENGINE=docker OUT=build/images docker/build.sh components server
+steps=$(cat build/images/components.ref)
+server=$(cat build/images/server.ref)
+for image in "$steps" "$server"; do kind load docker-image --name "$NAME" "$image"; done
+.venv/bin/python -m pipelines.release "$RELEASE" --image "$steps" --server-image "$server" >/dev/null
 
 say "cert-manager $CERT_MANAGER"
 take -f "https://github.com/cert-manager/cert-manager/releases/download/$CERT_MANAGER/cert-manager.yaml"
@@ -74,7 +74,7 @@ say "secrets"
 CONTEXT="$CONTEXT" manifests/cluster/secrets.sh kubeflow
 
 say "the platform"
-k apply -k manifests/overlays/dev >/dev/null
+k apply -k "$RELEASE/overlays/dev" >/dev/null
 for name in trialops-database trialops-objects; do
   k -n trialops rollout status --timeout=10m "statefulset/$name"
 done

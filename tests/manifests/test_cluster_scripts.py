@@ -14,7 +14,13 @@ import pytest
 from tests.manifests.conftest import MANIFESTS
 from tests.support.kubernetes_api import Cluster, Schemas, cluster
 
-SCRIPTS = sorted((MANIFESTS / "cluster").glob("*.sh"))
+ROOT = MANIFESTS.parent
+SCRIPTS = [
+    *sorted((MANIFESTS / "cluster").glob("*.sh")),
+    ROOT / ".ci" / "run",
+    ROOT / "docker" / "build.sh",
+    ROOT / "tests" / "images" / "without_registry.sh",
+]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
@@ -26,9 +32,7 @@ def test_a_script_is_sound(script: Path) -> None:
         if os.environ.get("TRIALOPS_REQUIRE_SHELLCHECK") == "1":
             pytest.fail("shellcheck is not installed")
         pytest.skip("shellcheck is not installed")
-    done = subprocess.run(
-        [shellcheck, "-x", str(script)], capture_output=True, text=True, check=False, cwd=MANIFESTS.parent
-    )
+    done = subprocess.run([shellcheck, "-x", str(script)], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stdout
 
 

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from trialops.stores.context import Step
     from trialops.stores.objects import ObjectStore
 
-REPOSITORY = "TRIALOPS_REPOSITORY_URL"
-STUDY = "TRIALOPS_REPORT_STUDY"
 KINDS = ("trial_progress", "due")
 """Made where a request names none: progress always, the others in the month after their period ended."""
 DONE, FAILED, REFUSED = 0, 1, 65
@@ -262,8 +260,6 @@ def perform(part: str, document: Mapping[str, Any]) -> Any:
         part: verify, make or publish.
         document: ``request``, and what the parts before gave: ``as_of``, ``verified``, ``made``.
     """
-    import os
-
     from trialops.stores import step
     from trialops.stores.objects import open_store
 
@@ -271,11 +267,12 @@ def perform(part: str, document: Mapping[str, Any]) -> Any:
     with step(f"report-{part}", trial=request.trial, validated_version=request.validated_version) as run:
         if part == "make":
             as_of = date.fromisoformat(document["as_of"])
-            return make_reports(run, request, as_of=as_of, study=os.environ.get(STUDY, ""))
-        url = os.environ.get(REPOSITORY, "")
-        if not url:
-            raise TrialOpsError("No final repository is named", where=REPOSITORY, fix="Set it for the function app.")
-        repository = open_store(url)
+            return make_reports(run, request, as_of=as_of, study=run.settings.report_study)
+        if not run.settings.repository_url:
+            raise TrialOpsError(
+                "No final repository is named", where="TRIALOPS_REPOSITORY_URL", fix="Set it for the function app."
+            )
+        repository = open_store(run.settings.repository_url)
         if part == "verify":
             found = verify_repository(repository, request, cleansed_exports(run.objects, request))
             run.metrics |= {"tables": len(found)}

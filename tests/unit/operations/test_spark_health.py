@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +18,8 @@ from trialops.operations.probing import Ask, ask_all
 from trialops.operations.services import load_policy
 from trialops.settings import Settings
 
-DRIVER = Path(__file__).resolve().parents[2] / "support" / "spark_driver.py"
-VERSION = "4.3.0"
+ROOT = Path(__file__).resolve().parents[3]
+DRIVER = ROOT / "tests" / "support" / "spark_driver.py"
 
 
 def asking(address: str = "http://driver:4040", **limits: float) -> Ask:
@@ -67,21 +67,16 @@ def test_executors(executors: list[dict[str, Any]], state: str) -> None:
 
 
 def _python() -> Path:
-    """A Python with pyspark in an environment of its own: it is no dependency of the project.
-
-    Skipped, with the reason, unless TRIALOPS_REQUIRE_SPARK=1; then it is installed below the cache folder.
-    """
-    given = os.environ.get("TRIALOPS_SPARK_PYTHON")
-    if given:
-        return Path(given)
-    if os.environ.get("TRIALOPS_REQUIRE_SPARK") != "1":
-        pytest.skip("a real Spark is 500 MB: set TRIALOPS_REQUIRE_SPARK=1 to install it, or TRIALOPS_SPARK_PYTHON")
-    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "trialops" / f"pyspark-{VERSION}"
-    python = folder / "bin" / "python"
-    if not (folder / "complete").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", f"pyspark=={VERSION}"], check=True)
-        (folder / "complete").touch()
+    """A Python with pyspark in an environment of its own (TRIALOPS_SPARK_PYTHON, or that of `make tools`)."""
+    python = Path(os.environ.get("TRIALOPS_SPARK_PYTHON", ROOT / "build" / "tools" / "bin" / "python"))
+    missing = [
+        what for what, there in (("make tools", python.exists()), ("Java 17", shutil.which("java"))) if not there
+    ]
+    if missing:
+        message = f"a real Spark needs: {', '.join(missing)}"
+        if os.environ.get("TRIALOPS_REQUIRE_SPARK") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
     return python
 
 
