@@ -134,6 +134,35 @@ def send(again: tuple[str, ...], purpose: str) -> None:
         click.echo(f"{key}: {reason}; tried again by the next run or: trialops safety reports send")
 
 
+@reports.command()
+@click.argument("case")
+@click.option("--authority", required=True, type=click.Choice(["EU"]), help="Whom it is for.")
+@click.option("--to", "target", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder.")
+@click.option("--study", default="", help="Study file; the demonstration trial's by default.")
+@PURPOSE
+def write(case: str, authority: str, target: Path, study: str, purpose: str) -> None:
+    """Write the released version of CASE for an authority this program does not send to. It identifies a person.
+
+    The message is ICH E2B(R3) without the authority's own elements: send a test message first. When it has gone, say so
+    with: trialops safety reports sent.
+    """
+    from trialops.safety.e2b.folder_transport import file_name
+    from trialops.safety.hand_over import message_number
+    from trialops.safety.report_by_hand import report_by_hand
+    from trialops.stores.folders import outside_home
+    from trialops.trial.study_file import study_file
+
+    run, register, outbox = _open("reports-write", purpose)
+    folder = outside_home(str(target), run.settings.home.resolve(), what="A report")
+    version, data = report_by_hand(
+        run, register, study_file(study), case, authority, purpose=purpose, now=outbox.clock()
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{file_name(message_number(version))}.xml"
+    file.write_bytes(data)
+    click.echo(f"{version}: {len(data):,} bytes in {file}")
+
+
 @reports.command("sent")
 @click.argument("case")
 @click.option("--authority", required=True, type=click.Choice(["EU"]), help="Whom it went to.")

@@ -82,7 +82,8 @@ def hand_over_page(done: HandedOver, time_zone: str) -> Page:
 def _alert_items(done: HandedOver) -> list[Item]:
     rows = [[alert.message_id, alert.why] for alert in done.alerts]
     rows += [[key, f"stopped by the check: {'; '.join(faults)}"] for key, faults in sorted(done.stopped.items())]
-    rows += [[str(version), "a person sends it: no verified receiver for this authority"] for version in done.elsewhere]
+    by_hand = "a person sends it: no verified receiver for this authority (trialops safety reports write)"
+    rows += [[str(version), by_hand] for version in done.elsewhere]
     rows += [["acknowledgement", f"{each.what} ({each.where})"] for each in done.received if each.what]
     rows += [["reconciliation", problem] for problem in done.balance.problems]
     items: list[Item] = []

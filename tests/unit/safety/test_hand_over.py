@@ -254,6 +254,24 @@ def test_other_authorities_are_left_to_a_person(desk: Desk) -> None:
     assert "No release of this case" in _call(*sent, "--at", "2026-01-06", fails=True)
 
 
+def test_a_report_for_another_authority_is_written_for_the_person_who_sends_it(desk: Desk, tmp_path: Path) -> None:
+    case, number = desk.version()
+    given = ("write", case, "--authority", "EU", "--to", str(tmp_path / "out"))
+    assert "No release of this case waits for EU" in _call(*given, fails=True)
+    digest = desk.release(case, number, authority="EU")
+    assert "bytes in" in _call(*given)
+    (file,) = (tmp_path / "out").iterdir()
+    values = read_values(parse(file.read_bytes()))
+    # The same number each time: what is sent twice by mistake is one report to its receiver.
+    assert values.first("N.1.2") == message_number(Version(case, 1, "EU")) and values.first("C.1.1") == case
+    assert (values.first("N.1.4"), values.first("N.2.r.3")) == ("EVHUMAN", "EVCTMPROD")
+    assert not [element for element in values if element.startswith("FDA.")]
+    assert case_of(values) is not None
+    read = [each for each in desk.run.trail.events() if each.action == "report.read"]
+    assert [(each.object, each.version) for each in read] == [(str(Version(case, 1, "EU")), digest)]
+    assert "below the platform's home" in _call("write", case, "--authority", "EU", "--to", str(tmp_path / "home" / "x"), fails=True)
+
+
 def test_the_page_holds_case_ids_and_no_content(desk: Desk) -> None:
     case, number = desk.version()
     desk.release(case, number)
