@@ -269,7 +269,8 @@ def test_a_report_for_another_authority_is_written_for_the_person_who_sends_it(d
     assert case_of(values) is not None
     read = [each for each in desk.run.trail.events() if each.action == "report.read"]
     assert [(each.object, each.version) for each in read] == [(str(Version(case, 1, "EU")), digest)]
-    assert "below the platform's home" in _call("write", case, "--authority", "EU", "--to", str(tmp_path / "home" / "x"), fails=True)
+    inside = (*given[:-1], str(tmp_path / "home" / "reports"))
+    assert "below the platform's home" in _call(*inside, fails=True)
 
 
 def test_the_page_holds_case_ids_and_no_content(desk: Desk) -> None:
