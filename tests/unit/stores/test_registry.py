@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import multiprocessing
@@ -271,10 +272,14 @@ def test_nothing_is_said_and_the_callers_settings_stay(
         return mlflow.get_tracking_uri(), *(logging.getLogger(name).level for name in ("mlflow", "alembic"))
 
     before = settings()
+    gc.collect()  # what earlier tests have left unclosed warns when it is collected, whenever that is
     capfd.readouterr()
+    recwarn.clear()
     log()
     assert capfd.readouterr() == ("", "")
-    assert [str(warning.message) for warning in recwarn] == []
+    # The registry of this test is a file and opens no socket.
+    said = [str(warning.message) for warning in recwarn]
+    assert [text for text in said if not text.startswith("unclosed <socket")] == []
     assert settings() == before
 
 
