@@ -68,8 +68,9 @@ class Days:
         """Positions of actor and day of rows, and those rows that have one."""
         import polars as pl
 
+        # Types are stated, because nobody may have done anything yet.
         index = pl.DataFrame(
-            {"actor": list(self.actors), "_a": range(len(self.actors))}, schema_overrides={"_a": pl.Int64}
+            {"actor": list(self.actors), "_a": range(len(self.actors))}, schema={"actor": pl.String, "_a": pl.Int64}
         )
         rows = (
             frame.join(index, on="actor", how="inner")

@@ -261,6 +261,26 @@ def test_alerts_of_one_group_share_a_page(desk: Desk) -> None:
     assert len(page.content["lines"]) == 20 and page.content["more"] == 10 and len(page.content["alerts"]) == 30
 
 
+def test_a_trial_taken_over_with_many_overdue_reports_pages_once_for_each_authority(desk: Desk) -> None:
+    def overdue(case: int, authority: str) -> Alert:
+        labels = {"area": "safety", "case": f"C{case}", "authority": authority, "kind": "serious"}
+        return Alert(
+            "SafetyReportOverdue", "critical", labels, f"The report of case C{case} is overdue", "safety-clock"
+        )
+
+    desk.fire([overdue(case, authority) for case in range(70) for authority in ("FDA", "EU")])
+    told = [(kind, receiver) for kind, receiver, _ in desk.step()]
+    assert sorted(told) == [("group", "safety_desk")] * 2 + [("page", "safety_physician")] * 2
+    assert all(len(m.content["alerts"]) == 70 and m.content["more"] == 50 for m in desk.sent)
+    desk.later(minutes=1)
+    desk.fire([overdue(70, "EU")])  # one more is news of its authority, and a page about itself alone
+    assert [(kind, receiver) for kind, receiver, _ in desk.step()] == [
+        ("group", "safety_desk"),
+        ("page", "safety_physician"),
+    ]
+    assert [line["labels"]["case"] for line in desk.sent[-1].content["lines"]] == ["C70"]
+
+
 def test_a_new_episode_is_paged_anew_and_an_old_link_does_not_take_it(desk: Desk) -> None:
     desk.fire([critical()])
     desk.escalate()

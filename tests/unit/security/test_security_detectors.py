@@ -11,7 +11,7 @@ from scipy import stats
 
 from trialops.errors import TrialOpsError
 from trialops.security.days import Days, days_of, rolling, trailing
-from trialops.security.events import Collector, schema
+from trialops.security.events import Collector, nothing, schema
 from trialops.security.habits import first_use, unusual_hours
 from trialops.security.networks import load_networks
 from trialops.security.policy import SHIPPED, load_policy
@@ -125,6 +125,15 @@ def test_sums_of_days() -> None:
             assert np.allclose(
                 rolling(values, window)[:, day], values[:, max(0, day - window + 1) : day + 1].sum(axis=1)
             )
+
+
+def test_a_platform_that_began_today_has_nothing_to_judge_yet() -> None:
+    """The days before are screened, and nobody did anything then; and a platform that nobody has used at all."""
+    for kept in (_activity(_usual(people=2, days=1)).kept, nothing()):
+        before = days_of(kept, POLICY, START, {})
+        found = screen(before, POLICY, START - dt.timedelta(1))
+        assert before.actors == () and before.active.shape[0] == 0
+        assert found.unlike == () and sum(found.tested) == 0
 
 
 def test_a_burst_is_found_and_a_campaign_of_all_is_not() -> None:
