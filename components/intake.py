@@ -123,8 +123,8 @@ def ingest_fhir(
         quarantine: Items that cannot be used: reason, file, item; never their values.
         report: What was read, loaded, quarantined and ignored, document by document.
         since: For a server: FHIR instant to ask from; empty: where the last complete pull began; "all": everything.
-        server: Base URL of a FHIR server that is asked too, with /$export at its end for a bulk export; empty:
-            FHIR_ENDPOINT where that is set; "none": no server.
+        server: Base URL of a FHIR server that is asked too, with /$export at its end for a bulk export; a folder, which
+            is then read instead; empty: FHIR_ENDPOINT where that is set; "none": no server.
 
     Returns:
         Number of quarantined items.
@@ -292,7 +292,8 @@ def find_delivery(source: str, kind: str, server: str = "") -> str:
     Args:
         source: Folder of the delivery.
         kind: sdtm, fhir or hl7.
-        server: For fhir: base URL of a server; empty: FHIR_ENDPOINT where that is set; "none": no server.
+        server: For fhir: base URL of a server, or a folder named apart; empty: FHIR_ENDPOINT where that is set; "none":
+            no server.
 
     Returns:
         "yes" or "no".

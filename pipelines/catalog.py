@@ -50,8 +50,6 @@ class Entry:
 
 INCOMING = "/data/incoming/sdtm"
 """Where the cluster mounts what sites have delivered."""
-INCOMING_FHIR = "/data/incoming/fhir"
-"""Where it mounts FHIR bundles, NDJSON and bulk exports."""
 INCOMING_EXTERNAL = "/data/incoming/external"
 """Where it mounts what laboratories, imaging sites and sequencing centres deliver."""
 DELIVERIES = "/data/incoming"
@@ -245,12 +243,12 @@ CATALOG: tuple[Entry, ...] = (
         owner="data engineer",
         alert_policy="data",
         parameters=(
-            ("source", "Folder of SDTM transport files, one per domain."),
-            ("fhir", "Folder of FHIR bundles or NDJSON files, or the base URL of a FHIR server."),
+            ("source", "Folder of a delivery, sdtm/ and fhir/ below it; or of SDTM transport files alone."),
+            ("fhir", "Folder of FHIR documents elsewhere, or the base URL of a FHIR server."),
             ("vocabulary", "Folder of an Athena vocabulary download; empty: every code is concept 0."),
             ("dictionaries", "Folder of LOINC, ICD-10-CM, MedDRA and WHODrug; empty: what was imported or ships."),
         ),
-        arguments=(("source", INCOMING), ("fhir", INCOMING_FHIR)),
+        arguments=(("source", DELIVERIES),),
     ),
     Entry(
         name="feature_backfill",

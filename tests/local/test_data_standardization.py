@@ -28,9 +28,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     trial = folder / "trial"
     generate(trial, subjects=SUBJECTS, sites=4, seed=5, formats=("sdtm", "fhir"))
     home = Home(folder / "home")
-    done = home.trialops(
-        "run", "data_standardization", "--source", str(trial / "sdtm"), "--set", f"fhir={trial / 'fhir'}"
-    )
+    done = home.trialops("run", "data_standardization", "--source", str(trial))
     assert done.returncode == 0, done.stdout + done.stderr
     return home
 
@@ -96,3 +94,13 @@ def test_codes_found_by_coding_are_used(home: Home) -> None:
     labs = made["provenance"].filter(pl.col("kind") == "LB")
     assert labs["code"].null_count() == 0
     assert set(labs["system"]) == {"http://loinc.org"}
+
+
+def test_a_trial_without_fhir_is_standardized_too(tmp_path: Path) -> None:
+    generate(tmp_path / "trial", subjects=12, sites=2, seed=6, formats=("sdtm",))
+    home = Home(tmp_path / "home")
+    done = home.trialops("run", "data_standardization", "--source", str(tmp_path / "trial" / "sdtm"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert tables(home, "standardize", "omop")["person"].height == 12
+    (skipped,) = {step["state"] for step in home.run()["steps"] if step["task"] in ("ingest-fhir", "deidentify-fhir")}
+    assert skipped == "skipped"

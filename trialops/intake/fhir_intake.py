@@ -69,7 +69,8 @@ def sources(run: Step, source: str, server: str) -> tuple[Path | None, str]:
     Args:
         run: The step; its settings know FHIR_ENDPOINT.
         source: Folder of a delivery, the base URL of a server, or empty.
-        server: Base URL; empty: FHIR_ENDPOINT where that is set; "none": no server.
+        server: Base URL; or a folder, which is then read instead; empty: FHIR_ENDPOINT where that is set; "none": no
+            server.
 
     Returns:
         The folder that holds FHIR documents, or None; the server's URL, or empty.
@@ -77,6 +78,8 @@ def sources(run: Step, source: str, server: str) -> tuple[Path | None, str]:
     Raises:
         TrialOpsError: There is neither.
     """
+    if server and server != "none" and "://" not in server:
+        source, server = server, "none"
     if "://" in source:
         return None, source
     url = "" if server == "none" else server or run.settings.fhir_endpoint

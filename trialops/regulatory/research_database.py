@@ -64,7 +64,7 @@ def export_cdm(
     """
     check_target(url)
     if not any(frame.height for frame in tables.values()):
-        raise TrialOpsError("There are no OMOP rows to export", fix="Run pipeline data_standardization first.")
+        raise TrialOpsError("There are no OMOP rows to export", fix="Run data_pipeline or data_standardization first.")
     load(url, tables, schema=schema or None, replace=replace, progress=progress)
     done = []
     for name, frame in sorted(tables.items()):
@@ -93,7 +93,7 @@ def newest_load(run: Step) -> Manifest:
         raise TrialOpsError(
             "There are no OMOP tables",
             where=f"data set {DATASET}",
-            fix="Run pipeline data_standardization first.",
+            fix="Run data_pipeline or data_standardization first.",
         )
     return kept
 

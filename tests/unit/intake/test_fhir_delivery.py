@@ -10,6 +10,7 @@ import tracemalloc
 from itertools import permutations
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
@@ -25,7 +26,7 @@ from trialops.errors import TrialOpsError
 from trialops.intake import fhir_json
 from trialops.intake.fhir_account import labels
 from trialops.intake.fhir_documents import in_memory
-from trialops.intake.fhir_intake import open_zone
+from trialops.intake.fhir_intake import open_zone, sources
 from trialops.intake.fhir_items import items, outline
 from trialops.intake.fhir_tables import RESOURCE_SCHEMA, parse, subject_of, to_tables
 from trialops.intake.raw_zone import StateMoved, instants
@@ -671,3 +672,18 @@ def test_component_needs_documents(home: Path, tmp_path: Path, content: str) -> 
 def test_outline_finds_a_fault_before_anything_is_handed_out() -> None:
     cut = bundle([patient("a"), patient("b")])[:-5]
     assert outline(in_memory("bundle-1.json", cut)).fault == "CUT_OFF"
+
+
+def test_where_fhir_is(tmp_path: Path) -> None:
+    """A folder named apart is read instead of the delivery; an address is asked beside it."""
+    delivery, apart = tmp_path / "delivery", tmp_path / "apart"
+    for folder in (delivery / "fhir", apart):
+        folder.mkdir(parents=True)
+        (folder / "bundle.json").write_text("{}")
+    run: Any = SimpleNamespace(settings=SimpleNamespace(fhir_endpoint="https://fhir.example/r4"))
+    assert sources(run, str(delivery), "none") == (delivery / "fhir", "")
+    assert sources(run, str(delivery), "") == (delivery / "fhir", "https://fhir.example/r4")
+    assert sources(run, str(delivery), "https://other.example") == (delivery / "fhir", "https://other.example")
+    assert sources(run, str(delivery), str(apart)) == (apart, "")
+    with pytest.raises(TrialOpsError, match="does not exist"):
+        sources(run, str(delivery), str(tmp_path / "gone"))
