@@ -57,7 +57,7 @@ def _span(text: str) -> timedelta:
 @click.option("--area", default="", help="Only this area.")
 @JSON
 def list_alerts(everything: bool, severity: str | None, area: str, as_json: bool) -> None:
-    """Show alerts, the gravest and oldest first."""
+    """Show alerts: what is told before what is held back, the gravest and oldest first."""
     import json
     from dataclasses import asdict
 
@@ -79,7 +79,13 @@ def list_alerts(everything: bool, severity: str | None, area: str, as_json: bool
             and (not severity or alert.severity == severity)
             and (not area or alert.area == area)
         ),
-        key=lambda a: (not a.firing, rank[a.severity], a.since, a.fingerprint),
+        key=lambda a: (
+            not a.firing,
+            a.fingerprint in quiet or a.fingerprint in needless,
+            rank[a.severity],
+            a.since,
+            a.fingerprint,
+        ),
     )
     if as_json:
         click.echo(json.dumps([asdict(alert) for alert in chosen], indent=1, sort_keys=True))

@@ -55,7 +55,9 @@ def alerting_page(
         now: The time.
     """
     decided, numbers = standing(settled), settled.numbers()
-    counted = f"{numbers['firing']} alerts fire, {numbers['acknowledged']} of them taken"
+    quiet = sum(a.firing and a.fingerprint in settled.silenced | settled.inhibited for a in settled.alerts)
+    held = f"{quiet} of them held back, " if quiet else ""
+    counted = f"{numbers['firing']} alerts fire, {held}{numbers['acknowledged']} taken"
     return Page(
         "Alerts",
         [
@@ -70,7 +72,11 @@ def alerting_page(
 
 def _firing(settled: Settled) -> list[Item]:
     rank = {name: number for number, name in enumerate(GRAVEST_FIRST)}
-    firing = sorted((a for a in settled.alerts if a.firing), key=lambda a: (rank[a.severity], a.since, a.fingerprint))
+    quiet = settled.silenced | settled.inhibited
+    firing = sorted(
+        (a for a in settled.alerts if a.firing),
+        key=lambda a: (a.fingerprint in quiet, rank[a.severity], a.since, a.fingerprint),
+    )
     if not firing:
         return [Text("Nothing fires.")]
     rows = [

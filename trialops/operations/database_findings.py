@@ -158,9 +158,11 @@ def without_index(facts: DatabaseFacts) -> list[str]:
 def _indexes(facts: DatabaseFacts, rules: Mapping[str, Mapping[str, float]]) -> list[Finding]:
     pairs, missing = duplicates(facts), without_index(facts)
     invalid = [index.name for index in facts.indexes if not index.valid]
+    # SQLite locks the file for either, and knows no other way.
+    aside = " CONCURRENTLY" if facts.kind == "postgresql" else ""
     found = [
-        _named(facts, "duplicate indexes", [f"{a.name} beside {b.name}" for a, b in pairs], "DROP INDEX CONCURRENTLY."),
-        _named(facts, "foreign keys without index", missing, "CREATE INDEX CONCURRENTLY on these columns."),
+        _named(facts, "duplicate indexes", [f"{a.name} beside {b.name}" for a, b in pairs], f"DROP INDEX{aside}."),
+        _named(facts, "foreign keys without index", missing, f"CREATE INDEX{aside} on these columns."),
     ]
     if facts.kind != "postgresql":
         return found

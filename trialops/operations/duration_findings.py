@@ -64,7 +64,7 @@ def _fix(slow: Sequence[Trend]) -> str:
 
 
 def failure_findings(ended: Mapping[str, tuple[int, int]], limit: float, least: int) -> list[Finding]:
-    """Share of failed runs per pipeline, judged from a number of runs on.
+    """Share of failed runs per pipeline, judged from a number of runs on; before that, whether every one failed.
 
     Args:
         ended: Pipeline -> ended runs, failed ones (`trialops.alerts.measures.ended_runs`).
@@ -74,7 +74,8 @@ def failure_findings(ended: Mapping[str, tuple[int, int]], limit: float, least: 
     findings = []
     for pipeline, (runs, failed) in sorted(ended.items()):
         share, judged = failed / runs, runs >= least
-        bad = judged and share > limit
+        # Of a few runs no rate can be told; that none has ever succeeded can.
+        bad = share > limit if judged else failed == runs >= 2
         words = f"{failed} of {runs} runs failed" + ("" if judged else f"; judged from {least} runs on")
         findings.append(
             Finding(

@@ -99,6 +99,8 @@ def bars(labels: Sequence[str], values: Sequence[float], *, xlabel: str) -> str:
     axes.invert_yaxis()
     axes.set_xlabel(xlabel)
     axes.margins(x=0.12)
+    if not any(values):
+        axes.set_xlim(0, 1)  # nothing was counted: an axis around 0 would look like something
     return _svg(figure)
 
 

@@ -39,6 +39,7 @@ TONES = {
 }
 AUDIT_ROWS = 400
 _DIGEST = re.compile(r"[0-9a-f]{40,}")
+_VERDICT = re.compile(r'<div class="verdict (good|warn|bad|plain)">')
 
 
 def build(home: Path, run_id: str) -> Path:
@@ -143,9 +144,15 @@ def _decision(step: Mapping[str, Any]) -> dict[str, Any]:
         "title": step["title"],
         "anchor": step["name"],
         "label": decision["decision"],
-        "tone": TONES.get(decision["decision"], "plain"),
+        "tone": _tone(decision["decision"], step["fragment"]),
         "text": "; ".join(shown[:6]),
     }
+
+
+def _tone(decision: str, fragment: str) -> str:
+    """How a decision is shown: as known everywhere, else as the step's own page shows its verdict."""
+    said = _VERDICT.search(fragment)
+    return TONES.get(decision) or (said[1] if said else "plain")
 
 
 def _lineage(records: Sequence[dict[str, Any]]) -> list[dict[str, str]]:

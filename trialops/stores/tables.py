@@ -234,7 +234,7 @@ rollouts = sa.Table(
     metadata,
     sa.Column("id", _KEY, primary_key=True, autoincrement=True),
     sa.Column("at", sa.String(32), nullable=False),
-    sa.Column("rollout", sa.String(128), nullable=False, index=True),
+    sa.Column("rollout", sa.String(128), nullable=False),
     sa.Column("seq", sa.Integer, nullable=False),
     sa.Column("model", sa.Text, nullable=False),
     sa.Column("event", sa.String(16), nullable=False),

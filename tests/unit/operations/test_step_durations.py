@@ -133,6 +133,9 @@ def test_failures_are_judged_from_enough_runs_on() -> None:
     found = failure_findings({"a": (100, 2), "b": (10, 5), "c": (100, 1)}, 0.01, 20)
     assert [(one.component, one.state) for one in found] == [("a", "degraded"), ("b", "healthy"), ("c", "healthy")]
     assert found[0].value == 0.02 and "judged from 20 runs on" in found[1].detail
+    # A rate cannot be told of two runs, but nobody would call healthy what has never worked.
+    early = failure_findings({"a": (1, 1), "b": (2, 2), "c": (19, 19), "d": (19, 18)}, 0.01, 20)
+    assert [one.state for one in early] == ["healthy", "degraded", "degraded", "healthy"]
 
 
 # -- from records ------------------------------------------------------------------------------------------------

@@ -133,6 +133,17 @@ def test_run_that_reused_everything_says_so(home: Path) -> None:
     assert "Nothing new: every step was reused." in run_page.build(home, RUN).read_text()
 
 
+def test_a_decision_has_the_colour_of_its_steps_page(home: Path) -> None:
+    page = '<div class="verdict bad"><strong>reports overdue</strong></div><div class="verdict good"></div>'
+    for step, decision, fragment in (("assess", "reports overdue", page), ("gate", "pass", page), ("look", "look", "")):
+        write_record(home, RUN, step, page=fragment, decision={"decision": decision, "numbers": {}, "policy": "p"})
+    write_run(home, "succeeded", [row(step, "ran", seconds=1.0) for step in ("assess", "gate", "look")])
+    text = run_page.build(home, RUN).read_text()
+    assert '<div class="verdict bad"><strong>Assess: reports overdue</strong>' in text
+    assert '<div class="verdict good"><strong>Gate: pass</strong>' in text  # known words mean the same everywhere
+    assert '<div class="verdict plain"><strong>Look: look</strong>' in text
+
+
 def test_dossier_is_linked_from_the_decisions(home: Path) -> None:
     folder = home / "dossier"
     folder.mkdir()

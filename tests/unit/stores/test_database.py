@@ -40,6 +40,15 @@ def test_migrated_schema_is_the_declared_one(engine: Engine) -> None:
         assert {row[0] for row in connection.exec_driver_sql(source)} == set(APPEND_ONLY)
 
 
+def test_upkeep_has_nothing_to_say_of_our_own_schema(engine: Engine) -> None:
+    from trialops.operations.database_facts import look
+    from trialops.operations.database_findings import duplicates, without_index
+
+    facts = look(engine)
+    assert [(one.name, other.name) for one, other in duplicates(facts)] == []
+    assert without_index(facts) == []
+
+
 def test_file_names_agree_with_alembic() -> None:
     from alembic.config import Config
     from alembic.script import ScriptDirectory
