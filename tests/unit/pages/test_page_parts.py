@@ -88,6 +88,17 @@ def test_table_with_nothing_in_a_cell_or_no_rows() -> None:
     assert "<td>yes</td>" in yes and "<dd>–</dd>" in yes
 
 
+def test_a_long_table_is_folded_and_keeps_every_row() -> None:
+    def shown(rows: int) -> str:
+        return fragment(Page("x", [Section("s", [Table(("a",), [(f"row {n:02}",) for n in range(rows)])])]))
+
+    assert "more" not in shown(20)
+    folded = shown(21)
+    assert [f"row {n:02}" in folded for n in range(21)] == [True] * 21
+    before, _, after = folded.partition('<tbody class="rest">')
+    assert "row 11" in before and "row 12" in after and "all 21 rows" in after
+
+
 def test_fragment_headings_start_where_asked_and_verdict_comes_first() -> None:
     page = Page("title", [Section("part", [Text("quiet", quiet=True)])], Verdict("Held", "warn"))
     shown = fragment(page, level=3)
