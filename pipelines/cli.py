@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from pipelines.catalog import CATALOG, find
+from pipelines.catalog import CATALOG, Entry, find
 from pipelines.cli_output import JSON, home, panel, table
 from trialops.errors import TrialOpsError
 
@@ -53,16 +53,48 @@ def cli(folder: Path | None) -> None:
 
 
 @cli.command("pipelines")
+@click.argument("name", required=False)
 @JSON
-def list_pipelines(as_json: bool) -> None:
-    """List the catalogue."""
+def list_pipelines(name: str | None, as_json: bool) -> None:
+    """List the catalogue; with NAME, one pipeline: its parameters and its steps."""
     from dataclasses import asdict
 
+    if name is not None:
+        show_pipeline(find(name), as_json)
+        return
     if as_json:
         click.echo(json.dumps([asdict(entry) for entry in CATALOG], indent=1))
         return
     rows = [[e.name, e.title, e.category, e.schedule or "", ", ".join(e.triggers), ", ".join(e.needs)] for e in CATALOG]
     table(["name", "title", "category", "schedule (UTC)", "triggers", "needs"], rows)
+
+
+def show_pipeline(entry: Entry, as_json: bool) -> None:
+    """Print a pipeline's parameters and steps."""
+    from dataclasses import asdict
+
+    from pipelines.catalog import load
+    from pipelines.graph import unfold
+    from pipelines.parameters import signature
+
+    spec = load(entry).pipeline_spec
+    parameters, steps = signature(spec), [item.title for item in unfold(spec)[1]]
+    if as_json:
+        click.echo(json.dumps(asdict(entry) | {"parameters": parameters, "steps": steps}, indent=1))
+        return
+    when = "; ".join([*([f"{entry.schedule} (UTC)"] if entry.schedule else []), *entry.triggers])
+    click.echo(f"{entry.name}: {entry.title}. Owner: {entry.owner}. When: {when or 'on demand'}.\n")
+    rows = [
+        [
+            f"--set {name}=",
+            facts["type"],
+            "required" if facts["required"] else json.dumps(facts["default"]),
+            facts["description"],
+        ]
+        for name, facts in sorted(parameters.items(), key=lambda item: (not item[1]["required"], item[0]))
+    ]
+    table(["parameter", "type", "default", "what"], rows)
+    click.echo("\nSteps: " + ", ".join(steps))
 
 
 @cli.command()

@@ -66,12 +66,14 @@ def typed(spec: PipelineSpec, values: Mapping[str, Any], *, complete: bool = Tru
                 fix=f"{hint}Its parameters: {listed}.",
             )
     result = {name: _convert(name, known[name].parameter_type, value) for name, value in values.items()}
-    missing = [name for name, facts in signature(spec).items() if facts["required"] and name not in values]
+    described = signature(spec)
+    missing = [name for name, facts in described.items() if facts["required"] and name not in values]
     if complete and missing:
+        listed = [f"--set {name}=... {described[name]['description']}".strip() for name in missing]
         raise TrialOpsError(
             f"Pipeline {pipeline} needs a value for {', '.join(missing)}",
             where="--set",
-            fix="Give each one: " + " ".join(f"--set {name}=..." for name in missing),
+            fix=f"Give each one: {' '.join(listed)}",
         )
     return result
 

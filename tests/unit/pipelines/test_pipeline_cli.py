@@ -47,6 +47,17 @@ def test_pipelines(call: Callable[..., Result]) -> None:
     assert [item["name"] for item in listed] == [entry.name for entry in CATALOG]
 
 
+def test_one_pipeline_shows_its_parameters_and_steps(call: Callable[..., Result]) -> None:
+    shown = call("pipelines", "data-export").output
+    assert "--set what=" in shown and "submission, research or partner." in shown
+    assert shown.index("--set what=") < shown.index("--set agreement="), "what must be given comes first"
+    assert "Steps: Admit export, Ingest SDTM" in shown
+    told = json.loads(call("pipelines", "data_export", "--json").output)
+    assert told["parameters"]["what"]["required"] and told["parameters"]["dataset"]["default"] == "clean"
+    wanted = " ".join(call("run", "data_export").stderr.replace("│", " ").split())
+    assert "needs a value for purpose, what" in wanted and "--set what=... submission, research or partner." in wanted
+
+
 def test_unknown_pipeline(call: Callable[..., Result]) -> None:
     found = call("run", "scheduled-retrainin")
     assert found.exit_code == 2
