@@ -69,11 +69,11 @@ def typed(spec: PipelineSpec, values: Mapping[str, Any], *, complete: bool = Tru
     described = signature(spec)
     missing = [name for name, facts in described.items() if facts["required"] and name not in values]
     if complete and missing:
-        listed = [f"--set {name}=... {described[name]['description']}".strip() for name in missing]
+        asked = [f"--set {name}=... {described[name]['description']}".strip() for name in missing]
         raise TrialOpsError(
             f"Pipeline {pipeline} needs a value for {', '.join(missing)}",
             where="--set",
-            fix=f"Give each one: {' '.join(listed)}",
+            fix=f"Give each one: {' '.join(asked)}",
         )
     return result
 
