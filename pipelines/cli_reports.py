@@ -188,6 +188,24 @@ def sent_elsewhere(case: str, authority: str, at: str, message: str, purpose: st
     click.echo(f"{case} version {number}: sent to {authority}, {utc_text(when)}")
 
 
+@reports.command("take-over")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--study", default="", help="Study file; the demonstration trial's by default.")
+@PURPOSE
+def take_over_(file: Path, study: str, purpose: str) -> None:
+    """Enter reports that another system has sent before, from the CSV list in FILE.
+
+    Columns: USUBJID, EVENT (AESPID, else AESEQ), authority, sent, message; and aware, where the former day 0 is known.
+    For a trial that was in progress when it came here: run adverse_event_monitoring first.
+    """
+    from trialops.safety.taken_over import take_over
+    from trialops.trial.study_file import study_file
+
+    run, register, outbox = _open("reports-take-over", purpose)
+    done = take_over(run, register, study_file(study), file.read_bytes(), now=outbox.clock(), purpose=purpose)
+    click.echo(f"{done.taken} reports taken over, {done.known} known already; awareness moved in {done.moved} cases")
+
+
 @reports.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @PURPOSE
