@@ -26,7 +26,7 @@ setup: .venv/.ready ## Make .venv from uv.lock
 	@$(BIN)/uv sync --frozen --quiet
 	@touch $@
 
-tools: $(TOOLS)/.ready ## Install what some tests run beside the project: checkov, Spark (tests/tools.txt)
+tools: $(TOOLS)/.ready ## Install what some tests run beside the project: checkov, Spark, CycloneDX (tests/tools.txt)
 
 # An environment of its own: their dependencies must not meet the project's.
 $(TOOLS)/.ready: tests/tools.txt .venv/.ready
