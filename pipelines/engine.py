@@ -223,7 +223,11 @@ class Engine:
         """Start a step's process in its own group and follow its output; stands for kfp.local's function."""
         with tempfile.TemporaryDirectory(prefix="trialops-step-") as program:
             # kfp writes the step's program to a folder it never removes; this one is removed.
-            command = [part.replace("$(mktemp -d)", shlex.quote(program)) for part in full_command]
+            # Its end is ours: see pipelines.step_main.
+            replaced = {"$(mktemp -d)": shlex.quote(program), "kfp.dsl.executor_main": "pipelines.step_main"}
+            command = list(full_command)
+            for said, meant in replaced.items():
+                command = [part.replace(said, meant) for part in command]
             return self._follow_process(command, env_vars or {})
 
     def _follow_process(self, command: list[str], env_vars: dict[str, str]) -> int:

@@ -70,6 +70,14 @@ def connect(url: str) -> Engine:
     return engine
 
 
+def close() -> None:
+    """Close the connections of this process's engines that are not in use; an engine opens new ones when it is used."""
+    with _engines_lock:
+        own = [engine for (process, _), engine in _engines.items() if process == os.getpid()]
+    for engine in own:
+        engine.dispose()
+
+
 def _create(url: str) -> Engine:
     import sqlalchemy as sa
 
