@@ -14,6 +14,7 @@ import pytest
 
 from components.base import QUIET, RUN_AS
 from tests.images.locked import DOCKER, images, requirements, script
+from tests.support.tools import tool
 
 ROOT = DOCKER.parent
 FILES = {name: ROOT / told["dockerfile"] for name, told in images().items()}
@@ -253,13 +254,11 @@ sys.exit(str(problem)[:500] if problem else 0)
 
 def test_the_bill_of_this_environment_keeps_the_schema() -> None:
     """Against CycloneDX's own schema, by its library (`make tools`); a bill with a field too many is refused."""
-    python = ROOT / "build" / "tools" / "bin" / "python"
-    if not python.exists():
-        pytest.skip("CycloneDX's library is not installed: make tools")
+    python = tool("python", "CycloneDX's library")
 
     def problem(document: object) -> str:
         done = subprocess.run(
-            [str(python), "-c", VALIDATE], input=json.dumps(document), capture_output=True, text=True, timeout=120
+            [python, "-c", VALIDATE], input=json.dumps(document), capture_output=True, text=True, timeout=120
         )
         assert done.returncode in (0, 1), done.stderr
         return done.stderr

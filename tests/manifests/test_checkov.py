@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,24 +12,16 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.manifests.conftest import ROOT
 from tests.support.pod_templates import PodTemplate, pod_templates
+from tests.support.tools import tool
 
-TOOLS = str(ROOT / "build" / "tools" / "bin")
 REASONS = yaml.safe_load((Path(__file__).parent / "checkov.yaml").read_text())
 CUSTOM = ("RayCluster", "RayJob", "ServingRuntime", "WorkflowTemplate", "Sensor")
 
 
 @pytest.fixture(scope="module")
 def checkov() -> str:
-    """The tool, which has an environment of its own: TRIALOPS_CHECKOV, that of `make tools`, or on the path."""
-    found = os.environ.get("TRIALOPS_CHECKOV") or shutil.which("checkov", path=TOOLS) or shutil.which("checkov")
-    if found:
-        return found
-    message = "checkov is not installed: make tools"
-    if os.environ.get("TRIALOPS_REQUIRE_CHECKOV") == "1":
-        pytest.fail(message)
-    pytest.skip(message)
+    return tool("checkov", "checkov")
 
 
 def extracted(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
+from tests.support.tools import missing, tool
 from trialops.operations.health import Finding
 from trialops.operations.probe_spark import _executors, _failed_stages, _spill
 from trialops.operations.probing import Ask, ask_all
 from trialops.operations.services import load_policy
 from trialops.settings import Settings
 
-ROOT = Path(__file__).resolve().parents[3]
-DRIVER = ROOT / "tests" / "support" / "spark_driver.py"
+DRIVER = Path(__file__).resolve().parents[2] / "support" / "spark_driver.py"
 
 
 def asking(address: str = "http://driver:4040", **limits: float) -> Ask:
@@ -66,18 +66,11 @@ def test_executors(executors: list[dict[str, Any]], state: str) -> None:
 # -- a real driver -----------------------------------------------------------------------------------------------
 
 
-def _python() -> Path:
-    """A Python with pyspark in an environment of its own (TRIALOPS_SPARK_PYTHON, or that of `make tools`)."""
-    python = Path(os.environ.get("TRIALOPS_SPARK_PYTHON", ROOT / "build" / "tools" / "bin" / "python"))
-    missing = [
-        what for what, there in (("make tools", python.exists()), ("Java 17", shutil.which("java"))) if not there
-    ]
-    if missing:
-        message = f"a real Spark needs: {', '.join(missing)}"
-        if os.environ.get("TRIALOPS_REQUIRE_SPARK") == "1":
-            pytest.fail(message)
-        pytest.skip(message)
-    return python
+def _python() -> str:
+    """A Python with pyspark, and Java for it."""
+    if shutil.which("java") is None:
+        missing("a real Spark needs Java 17")
+    return tool("python", "a real Spark")
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +78,8 @@ def driver() -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Address of a driver's page, and its process."""
     python = _python()
     process = subprocess.Popen(
-        [str(python), str(DRIVER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        env={**os.environ, "PYSPARK_PYTHON": str(python), "PYSPARK_DRIVER_PYTHON": str(python)},
+        [python, str(DRIVER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        env={**os.environ, "PYSPARK_PYTHON": python, "PYSPARK_DRIVER_PYTHON": python},
     )  # fmt: skip
     assert process.stdout is not None and process.stdin is not None
     try:
