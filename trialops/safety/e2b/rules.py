@@ -91,7 +91,6 @@ def rules() -> tuple[Rule, ...]:
     return tuple(sorted((*_pairs(), *_written()), key=lambda rule: rule.id))
 
 
-@cache
 def _pairs() -> Iterator[Rule]:
     for key, (given, needed) in document()["together"].items():
         shared = [a for a, b in zip(groups_of(given), groups_of(needed), strict=False) if a == b]
