@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
+from kfp.dsl.component_factory import EXECUTOR_MODULE
 from kfp.local import cache as kfp_cache
 from kfp.local import config, status, subprocess_task_handler
 from kfp.local.orchestrator import task_executor
@@ -224,10 +225,11 @@ class Engine:
         with tempfile.TemporaryDirectory(prefix="trialops-step-") as program:
             # kfp writes the step's program to a folder it never removes; this one is removed.
             # Its end is ours: see pipelines.step_main.
-            replaced = {"$(mktemp -d)": shlex.quote(program), "kfp.dsl.executor_main": "pipelines.step_main"}
-            command = list(full_command)
-            for said, meant in replaced.items():
-                command = [part.replace(said, meant) for part in command]
+            own = shlex.quote(program)
+            command = [
+                part.replace("$(mktemp -d)", own).replace(EXECUTOR_MODULE, "pipelines.step_main")
+                for part in full_command
+            ]
             return self._follow_process(command, env_vars or {})
 
     def _follow_process(self, command: list[str], env_vars: dict[str, str]) -> int:

@@ -18,9 +18,6 @@ from pathlib import Path
 
 from trialops.errors import TrialOpsError
 
-ROOT = Path(__file__).resolve().parent.parent / "manifests"
-SERVER_NAME = "ghcr.io/trialops/trialops-server"
-
 _REFERENCE = re.compile(r"(?P<name>[\w.-]+(:\d+)?(/[\w.-]+)+)(:(?P<tag>[\w.-]+))?(@(?P<digest>sha256:[0-9a-f]{64}))?")
 
 
@@ -73,12 +70,14 @@ def release(out: Path, image: str, server_image: str | None = None) -> list[Path
 
     steps = Image.parse(image)
     server = Image.parse(server_image) if server_image else None
-    if out.exists() and not (out / "overlays").is_dir():
-        raise TrialOpsError(f"{out} is there and is no copy of manifests", where=str(out), fix="Name another folder.")
     os.environ["TRIALOPS_IMAGE"] = image
     from components.base import DEFAULT_IMAGE, IMAGE
-    from pipelines.manifests import OVERLAYS, write
+    from pipelines.manifests import OVERLAYS, ROOT, SERVER_IMAGE, write
 
+    if ROOT in (out.resolve(), *out.resolve().parents):
+        raise TrialOpsError("The copy may not lie in what it is made from", where=str(out), fix="Name another folder.")
+    if out.exists() and not (out / "overlays").is_dir():
+        raise TrialOpsError(f"{out} is there and is no copy of manifests", where=str(out), fix="Name another folder.")
     if image != IMAGE:
         raise TrialOpsError(
             f"Components are loaded with {IMAGE}", where="TRIALOPS_IMAGE", fix="Run it in a process of its own."
@@ -88,7 +87,7 @@ def release(out: Path, image: str, server_image: str | None = None) -> list[Path
     shutil.copytree(ROOT, making)
     write(making)
     named = DEFAULT_IMAGE.partition(":")[0]
-    replaced = {named: steps} | ({SERVER_NAME: server} if server else {})
+    replaced = {named: steps} | ({SERVER_IMAGE.partition(":")[0]: server} if server else {})
     for overlay in OVERLAYS:
         path = making / "overlays" / overlay / "kustomization.yaml"
         document = yaml.safe_load(path.read_text())

@@ -25,12 +25,12 @@ for tool in docker kind kubectl helm; do
   command -v "$tool" >/dev/null || { echo "$tool is needed; manifests/README.md says which version" >&2; exit 1; }
 done
 docker info >/dev/null 2>&1 || { echo "Docker does not run" >&2; exit 1; }
-[ -x .venv/bin/python ] || { echo "make setup first, or use make cluster" >&2; exit 1; }
 
 if [ "${1:-}" = down ]; then
   kind delete cluster --name "$NAME"
   exit 0
 fi
+[ -x .venv/bin/python ] || { echo "make setup first, or use make cluster" >&2; exit 1; }
 
 say "cluster $NAME, Kubernetes $KUBERNETES"
 kind get clusters | grep -qx "$NAME" ||

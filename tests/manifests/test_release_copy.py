@@ -71,6 +71,14 @@ def test_what_does_not_say_which_image_is_refused(tmp_path: Path) -> None:
     assert Image.parse(f"a.io:5000/b/c:1@{DIGEST}") == Image("a.io:5000/b/c", "1", DIGEST)
 
 
+def test_the_manifests_themselves_are_no_place_for_the_copy() -> None:
+    before = (ROOT / "manifests" / "overlays" / "dev" / "kustomization.yaml").read_text()
+    for folder in (ROOT / "manifests", ROOT / "manifests" / "copy"):
+        done = released(folder, "ghcr.io/trialops/python-trialops:1")
+        assert done.returncode == 1 and "may not lie in what it is made from" in done.stderr
+    assert (ROOT / "manifests" / "overlays" / "dev" / "kustomization.yaml").read_text() == before
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     done = released(tmp_path, "ghcr.io/trialops/python-trialops:1")

@@ -55,7 +55,7 @@ def alerting_page(
         now: The time.
     """
     decided, numbers = standing(settled), settled.numbers()
-    quiet = sum(a.firing and a.fingerprint in settled.silenced | settled.inhibited for a in settled.alerts)
+    quiet = sum(a.firing and a.fingerprint in settled.quiet for a in settled.alerts)
     held = f"{quiet} of them held back, " if quiet else ""
     counted = f"{numbers['firing']} alerts fire, {held}{numbers['acknowledged']} taken"
     return Page(
@@ -72,10 +72,9 @@ def alerting_page(
 
 def _firing(settled: Settled) -> list[Item]:
     rank = {name: number for number, name in enumerate(GRAVEST_FIRST)}
-    quiet = settled.silenced | settled.inhibited
     firing = sorted(
         (a for a in settled.alerts if a.firing),
-        key=lambda a: (a.fingerprint in quiet, rank[a.severity], a.since, a.fingerprint),
+        key=lambda a: (a.fingerprint in settled.quiet, rank[a.severity], a.since, a.fingerprint),
     )
     if not firing:
         return [Text("Nothing fires.")]

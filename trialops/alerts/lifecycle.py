@@ -45,6 +45,11 @@ class Settled:
     silenced: frozenset[str] = frozenset()
     inhibited: frozenset[str] = frozenset()
 
+    @property
+    def quiet(self) -> frozenset[str]:
+        """Fingerprints that nobody is told of now."""
+        return self.silenced | self.inhibited
+
     def numbers(self) -> dict[str, int]:
         """Counts for metrics and the decision."""
         firing = Counter(alert.severity for alert in self.alerts if alert.firing)

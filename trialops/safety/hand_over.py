@@ -179,6 +179,11 @@ def message_number(version: Version) -> str:
     return f"{version.case_id}-{version.number}-{version.authority}"
 
 
+def sender_number(study: StudyFile) -> str:
+    """Who sends, as the wrapper of a message names them; empty where the study file does not say."""
+    return str(study.sender.get("identifier") or study.sender.get("duns") or "")
+
+
 def write_report(
     case: ReleasedCase, study: StudyFile, destination: str, now: datetime, *, initial: bool
 ) -> tuple[bytes, list[str]]:
@@ -195,9 +200,9 @@ def write_report(
         The message, and the rules with the elements they are about; a message only where there are none.
     """
     version = Version(case.case, case.version, case.authority)
-    sender = str(study.sender.get("identifier") or study.sender.get("duns") or "")
     try:
-        made = ind_report(case.told, ReportSettings(sender, destination), now.isoformat(timespec="seconds"))
+        settings = ReportSettings(sender_number(study), destination)
+        made = ind_report(case.told, settings, now.isoformat(timespec="seconds"))
         batch = replace(made.batch, number=message_number(version))
         data = write_batch(batch, [(made.message, made.case)])
     except TrialOpsError as error:

@@ -10,7 +10,7 @@ from trialops.errors import TrialOpsError
 from trialops.safety.e2b.outbox import Version
 from trialops.safety.e2b.reports import EV_CTM, ReportSettings, destination, eu_report
 from trialops.safety.e2b.writer import write_batch
-from trialops.safety.hand_over import message_number
+from trialops.safety.hand_over import message_number, sender_number
 from trialops.safety.release import released_cases
 
 if TYPE_CHECKING:
@@ -61,9 +61,9 @@ def report_by_hand(
             fix="See: trialops safety case CASE; a safety physician releases it with: trialops safety release CASE",
         )
     version = Version(found.case, found.version, found.authority)
-    sender = str(study.sender.get("identifier") or study.sender.get("duns") or "")
-    made = eu_report(found.told, ReportSettings(sender, BY_HAND[authority]), now.isoformat(timespec="seconds"))
+    settings = ReportSettings(sender_number(study), BY_HAND[authority])
+    made = eu_report(found.told, settings, now.isoformat(timespec="seconds"))
     batch = replace(made.batch, number=message_number(version))
-    data = write_batch(batch, [(made.message, made.case)], fda=destination(BY_HAND[authority]).fda)
+    data = write_batch(batch, [(made.message, made.case)], fda=destination(settings.destination).fda)
     run.audit("report.read", str(version), found.digest, reason=purpose)
     return version, data

@@ -90,7 +90,7 @@ def take_over(
             where="; ".join(faults[:MOST_NAMED]) + more,
             fix="Correct these lines. A case is known once adverse_event_monitoring has read its delivery.",
         )
-    taken = moved = 0
+    taken, moved = 0, set()
     for one in found:
         before = actions.setdefault(one.case, [])
         if any((a.action, a.authority, a.detail.get("message")) == (SENT, one.authority, one.message) for a in before):
@@ -103,7 +103,7 @@ def take_over(
                     role=run.settings.role, run_id=run.run_id,
                 )
             )  # fmt: skip
-            moved += 1
+            moved.add(one.case)
         before.append(
             register.mark_sent(
                 one.case, one.version, one.authority, at=utc_text(one.sent), message=one.message,
@@ -113,7 +113,7 @@ def take_over(
         taken += 1
         run.audit("report.take_over", f"{one.case} version {one.version} for {one.authority}", one.message,
                   reason=purpose, moment=utc_text(one.sent))  # fmt: skip
-    return TakenOver(taken, len(found) - taken, moved)
+    return TakenOver(taken, len(found) - taken, len(moved))
 
 
 def _case(run: Step, cases: Mapping[str, str], subject: str, event: str) -> str | None:

@@ -13,8 +13,3 @@ depends_on = None
 def upgrade() -> None:
     """Drop the index; uq_rollouts_rollout begins with the same column."""
     op.drop_index("ix_rollouts_rollout", "rollouts")
-
-
-def downgrade() -> None:
-    """Create it again."""
-    op.create_index("ix_rollouts_rollout", "rollouts", ["rollout"])
